@@ -1,0 +1,113 @@
+package engine
+
+import "io"
+
+// input holds the bytes of one connection that no packet has used up yet.
+// While it waits for more it holds only those, not a read buffer.
+type input struct {
+	conn *Conn
+	buf  *buffer // pooled, while reading and handling
+	b    []byte  // received and not used: in buf, or alone between two reads
+	need int     // size of the packet that b begins, 0 if not known
+}
+
+// fill waits for more bytes and reads once.
+func (in *input) fill() error {
+	if in.conn.raw != nil {
+		return in.fillRaw()
+	}
+	// A plain connection cannot be waited for without reading. The first byte is
+	// never the last of a packet, so that the second read does not wait long.
+	one := in.conn.wait.one[:]
+	n, err := in.conn.Read(one)
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
+	}
+	in.reserve()
+	in.b = append(in.b, one[0])
+	n, err = in.conn.Read(in.b[len(in.b):cap(in.b)])
+	in.b = in.b[:len(in.b)+n]
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return err
+}
+
+func (in *input) fillRaw() error {
+	n, err := in.conn.wait.read(in)
+	if err != nil {
+		return err
+	}
+	in.b = in.b[:len(in.b)+n]
+	return nil
+}
+
+// reserve makes room for one read behind b: in a pooled buffer, or for a packet
+// that is larger, in a buffer of its own that grows with what was received.
+func (in *input) reserve() {
+	if in.buf == nil && !in.large() {
+		in.buf = buffers.get()
+		in.b = append(in.buf.b[:0], in.b...)
+	}
+	if in.need <= cap(in.b) || len(in.b) <= cap(in.b)/2 {
+		return
+	}
+	grown := make([]byte, len(in.b), min(max(2*len(in.b), 2*bufferSize), in.need))
+	copy(grown, in.b)
+	if in.buf != nil {
+		buffers.put(in.buf)
+		in.buf = nil
+	}
+	in.b = grown
+}
+
+// large reports whether b is in a buffer of its own.
+func (in *input) large() bool { return cap(in.b) > bufferSize }
+
+// handle gives the bytes to h and keeps what it did not use.
+func (in *input) handle(h Handler) error {
+	used, need, err := h.Data(in.b)
+	if err != nil {
+		return err
+	}
+	in.need = need
+	if used == 0 {
+		return nil
+	}
+	if used == len(in.b) {
+		in.release()
+		return nil
+	}
+	n := copy(in.b, in.b[used:])
+	in.b = in.b[:n]
+	return nil
+}
+
+// rest gives the read buffer back before a wait, and keeps the bytes of a
+// packet that has begun in a slice of their size.
+func (in *input) rest() {
+	if in.large() && in.need > bufferSize {
+		return // a large packet goes on
+	}
+	var kept []byte
+	if len(in.b) > 0 {
+		if in.buf == nil && !in.large() {
+			return // at rest already
+		}
+		kept = append(kept, in.b...)
+	}
+	need := in.need
+	in.release()
+	in.b, in.need = kept, need
+}
+
+// release gives back everything.
+func (in *input) release() {
+	if in.buf != nil {
+		buffers.put(in.buf)
+	}
+	in.buf, in.b, in.need = nil, nil, 0
+}

@@ -1,0 +1,25 @@
+//go:build !unix
+
+package engine
+
+import (
+	"errors"
+	"syscall"
+)
+
+// Elsewhere descriptors are not read from directly: connections take the plain path.
+const rawSupported = false
+
+type waitReader struct {
+	one [1]byte // where a plain connection waits
+}
+
+func (*waitReader) init(syscall.RawConn) {}
+
+func (*waitReader) read(*input) (int, error) { return 0, errors.ErrUnsupported }
+
+type tryWriter struct{}
+
+func (*tryWriter) init(syscall.RawConn) {}
+
+func (*tryWriter) write([]byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,37 @@
+// Package listeners makes [net.Listener]s for the ways an MQTT client can
+// reach a broker: [TCP], [TLS], [Unix] sockets, WebSocket and, for clients in
+// the same process, an in-memory [Pipe]. A broker serves any net.Listener, so
+// these are conveniences, and anything else that implements the interface
+// works as well.
+//
+//	l, err := listeners.TLSFiles(":8883", "server.crt", "server.key", "")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	log.Fatal(broker.Serve(l))
+//
+// Closing a listener ends a waiting Accept with an error that matches
+// [net.ErrClosed], and leaves the connections it has returned to whoever
+// accepted them. No listener does I/O with a client inside Accept: a slow TLS
+// or WebSocket handshake holds up nobody else.
+//
+// # WebSocket
+//
+// A [WebSocket] is both an [net/http.Handler] and a net.Listener: mount it on
+// the mux you have and give it to the broker. [WebSocketListen] is for those
+// who have no HTTP server; it brings one, also for wss.
+//
+// Clients must offer the subprotocol "mqtt" or "mqttv3.1". The connections
+// carry the payload of binary messages as a stream of bytes; how the client
+// cut it into frames and fragments is invisible, and each Write is one frame.
+// Pings are answered inside Read, a close frame is answered and read as
+// [io.EOF], and a text frame or a breach of RFC 6455 is answered with the
+// fitting status and is an error from Read. Read, Write, Close and the
+// deadlines may be used at the same time. RemoteAddr is the peer of the
+// underlying connection.
+//
+// To learn more about a client, assert a connection to one of
+//
+//	interface{ Request() *http.Request }               // WebSocket: the upgraded request
+//	interface{ ConnectionState() tls.ConnectionState } // TLS, and WebSocket over TLS
+package listeners

@@ -1,0 +1,93 @@
+package listeners
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// WebSocketListen listens for MQTT over WebSocket on addr, for example
+// ":8083", with an HTTP server of its own; with opts.TLSConfig it is wss. It
+// behaves like [WebSocket] otherwise. Its Addr is that of the socket.
+//
+// Closing the listener ends the server, and with it the requests that are
+// not upgraded yet; connections that Accept has returned stay open.
+func WebSocketListen(addr string, opts WebSocketOptions) (net.Listener, error) {
+	var config *tls.Config
+	if opts.TLSConfig != nil {
+		var err error
+		if config, err = serverConfig(opts.TLSConfig, ""); err != nil {
+			return nil, err
+		}
+		// A connection that came to speak HTTP/2 could not be upgraded.
+		config.NextProtos = []string{"http/1.1"}
+	}
+	socket, err := TCP(addr)
+	if err != nil {
+		return nil, err
+	}
+	l := &webSocketServer{
+		WebSocket: NewWebSocket(opts),
+		socket:    socket,
+		ended:     make(chan struct{}),
+	}
+	timeout := max(l.opts.HandshakeTimeout, 0)
+	l.server = http.Server{
+		Handler: l.WebSocket,
+		// All of them end with the upgrade.
+		ReadHeaderTimeout: timeout,
+		ReadTimeout:       timeout,
+		WriteTimeout:      timeout,
+		IdleTimeout:       timeout,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(l.opts.Logger.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+	}
+	l.server.Protocols.SetHTTP1(true)
+	if config != nil {
+		socket = tls.NewListener(socket, config)
+	}
+	go l.run(socket)
+	return l, nil
+}
+
+// webSocketServer is a WebSocket together with the server it is mounted on.
+type webSocketServer struct {
+	*WebSocket
+	socket net.Listener
+	server http.Server
+	ended  chan struct{} // closed when the accept loop has ended
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// run accepts until the server is closed or its socket fails for good.
+func (l *webSocketServer) run(socket net.Listener) {
+	defer close(l.ended)
+	err := l.server.Serve(socket)
+	if errors.Is(err, http.ErrServerClosed) {
+		err = net.ErrClosed
+	}
+	l.shut(err)
+}
+
+// Addr returns the address of the socket.
+func (l *webSocketServer) Addr() net.Addr { return l.socket.Addr() }
+
+// Close may be called more than once; each call returns the same.
+func (l *webSocketServer) Close() error {
+	l.closeOnce.Do(func() {
+		_ = l.WebSocket.Close() // always nil
+		// The server closes the socket only if run has come to serve it.
+		l.closeErr = l.server.Close()
+		if err := l.socket.Close(); !errors.Is(err, net.ErrClosed) {
+			l.closeErr = errors.Join(l.closeErr, err)
+		}
+		<-l.ended
+	})
+	return l.closeErr
+}
