@@ -12,6 +12,7 @@ const stepsPerCall = 1024
 type Cursor struct {
 	filter string
 	last   string // the topic that was looked at last
+	all    bool   // every topic matches, also one that begins with '$'
 	begun  bool
 	done   bool
 }
@@ -20,10 +21,15 @@ type Cursor struct {
 // a valid filter that is not shared.
 func NewCursor(filter string) Cursor { return Cursor{filter: filter} }
 
+// NewCursorAll returns a cursor at the beginning of all topics, those that begin
+// with '$' included, which no filter with a leading wildcard finds.
+func NewCursorAll() Cursor { return Cursor{all: true} }
+
 // Done reports whether the walk is at its end.
 func (c *Cursor) Done() bool { return c.done }
 
-// Filter returns the filter that the cursor was made with.
+// Filter returns the filter that the cursor was made with; it is empty if that
+// was [NewCursorAll].
 func (c *Cursor) Filter() string { return c.filter }
 
 // Next appends the values of the next topics that match c's filter to dst, at
@@ -70,7 +76,7 @@ func (r *Retained[V]) walk(c *Cursor, limit int, each func(*item[V])) {
 		}
 		it := &r.chunks[p.chunk][p.i]
 		c.begun, c.last = true, it.topic
-		v, b := judge(c.filter, it.topic)
+		v, b := c.judge(it.topic)
 		switch v {
 		case ends:
 			c.done = true
@@ -82,10 +88,17 @@ func (r *Retained[V]) walk(c *Cursor, limit int, each func(*item[V])) {
 		each(it)
 		p = r.afterLocked(p)
 		if limit--; limit == 0 {
-			c.done = p.chunk == len(r.chunks) || !HasWildcard(c.filter)
+			c.done = p.chunk == len(r.chunks) || !c.all && !HasWildcard(c.filter)
 			return
 		}
 	}
+}
+
+func (c *Cursor) judge(topic string) (verdict, bound) {
+	if c.all {
+		return matches, bound{}
+	}
+	return judge(c.filter, topic)
 }
 
 // resumeLocked returns the first place that c has not looked at.

@@ -225,3 +225,26 @@ func TestRetainedMemoryComesBack(t *testing.T) {
 	}
 	require.Less(t, heap(), before+1<<20)
 }
+
+func TestCursorAllFindsEveryTopic(t *testing.T) {
+	r := topics.NewRetained[int]()
+	want := []string{"$SYS/a", "$x", "/", "a", "a/b", "b"}
+	for i, topic := range want {
+		r.Set(topic, i)
+	}
+	c := topics.NewCursorAll()
+	var got []int
+	for !c.Done() {
+		got = r.Next(&c, got, 2)
+	}
+	if len(got) != len(want) {
+		t.Fatalf("found %d topics; want %d", len(got), len(want))
+	}
+	seen := make(map[int]bool)
+	for _, i := range got {
+		seen[i] = true
+	}
+	if len(seen) != len(want) {
+		t.Fatalf("found %v; want each of %d topics once", got, len(want))
+	}
+}

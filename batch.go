@@ -1,0 +1,171 @@
+package petrel
+
+import (
+	"github.com/petrelmq/petrel/packets"
+	"github.com/petrelmq/petrel/topics"
+)
+
+// batch is the working memory of one goroutine while it handles the bytes of one
+// read, or any other job that sends messages: what it decodes into and encodes
+// from, and the clients that it has to flush at the end. Batches come from a
+// pool, so that a connection at rest has none.
+type batch struct {
+	broker  *Broker
+	now     instant
+	touched []*Client
+	drops   []Drop // to be observed when no lock is held
+	count   counters
+	depth   int // of publications by hooks that this one is part of
+
+	in       decoded
+	pub      publication // the message that is being published
+	waiting  publication // a kept message that is being sent
+	matches  topics.Matches[subscription]
+	members  []*entry
+	targets  []target
+	overlap  overlap
+	retained []*message
+
+	heads   headCache
+	out     packets.Publish
+	scratch []byte
+	reasons []packets.ReasonCode
+}
+
+// decoded has one packet of each kind that a client sends, to be decoded into.
+type decoded struct {
+	publish     packets.Publish
+	ack         packets.Puback
+	rec         packets.Pubrec
+	rel         packets.Pubrel
+	comp        packets.Pubcomp
+	subscribe   packets.Subscribe
+	unsubscribe packets.Unsubscribe
+	disconnect  packets.Disconnect
+	auth        packets.Auth
+}
+
+// batch takes a batch from the pool; finish gives it back.
+func (b *Broker) batch() *batch {
+	bt, ok := b.batches.Get().(*batch)
+	if !ok {
+		bt = &batch{broker: b}
+	}
+	bt.now = b.alarms.now()
+	return bt
+}
+
+// finish flushes every client that was touched, and tells of what was dropped.
+func (bt *batch) finish() {
+	bt.flush()
+	b := bt.broker
+	b.stats.add(&bt.count)
+	bt.observeDrops()
+	bt.reset()
+	b.batches.Put(bt)
+}
+
+// reset lets go of everything that a pooled batch must not keep alive.
+func (bt *batch) reset() {
+	bt.pub, bt.depth = publication{}, 0
+	bt.waiting = publication{topic: bt.waiting.topic[:0]}
+	bt.matches.Reset()
+	clear(bt.members)
+	clear(bt.targets)
+	clear(bt.retained)
+	bt.members, bt.targets, bt.retained = bt.members[:0], bt.targets[:0], bt.retained[:0]
+	bt.heads.forget()
+	if cap(bt.scratch) > keepUpTo {
+		bt.scratch = nil
+	}
+	if cap(bt.targets) > 1<<14 {
+		bt.targets, bt.matches, bt.overlap = nil, topics.Matches[subscription]{}, overlap{}
+	}
+}
+
+// push appends a PUBLISH to the outbound buffer of c and sees to its flush.
+func (bt *batch) push(c *Client, head []byte, p *publication, idAt int, id uint16) {
+	mustFlush, size := c.out.push(head, p.payload, idAt, id, p.held != nil)
+	bt.count.publishOut++
+	bt.count.publishBytesOut += uint64(len(p.payload))
+	bt.sent(c, len(head)+len(p.payload), mustFlush, size)
+}
+
+// reply sends a packet other than PUBLISH. Reason String and User Properties
+// must have been left out where the client does not want them.
+func (bt *batch) reply(c *Client, p packets.Packet) { bt.replyShort(c, p, nil) }
+
+// replyShort is reply for a packet that shrink can make smaller, by leaving out
+// what explains it, if it is too large for the client (MQTT 5.0, section 3.1.2.11.4).
+func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
+	b, err := p.AppendTo(bt.scratch[:0], c.version)
+	if (err != nil || len(b) > c.maximumPacket) && shrink != nil {
+		shrink()
+		b, err = p.AppendTo(bt.scratch[:0], c.version)
+	}
+	if err != nil {
+		c.broker.log.Error("petrel: encoding an answer", "client", c.id, "packet", p.Type().String(), "error", err)
+		return
+	}
+	bt.scratch = b[:0]
+	if len(b) > c.maximumPacket {
+		return
+	}
+	mustFlush, size := c.out.push(b, nil, 0, 0, false)
+	bt.sent(c, len(b), mustFlush, size)
+}
+
+func (bt *batch) sent(c *Client, n int, mustFlush bool, size int) {
+	bt.count.messagesOut++
+	bt.count.bytesOut += uint64(n)
+	if mustFlush {
+		bt.touched = append(bt.touched, c)
+	}
+	if size >= flushFrom && size-n < flushFrom {
+		bt.count.full = true
+	}
+}
+
+// relieve flushes the clients that were touched when one of them has much to
+// write. No lock may be held.
+func (bt *batch) relieve() {
+	if !bt.count.full {
+		return
+	}
+	bt.count.full = false
+	bt.flush()
+}
+
+// flush writes what the touched clients have waiting. No lock may be held.
+func (bt *batch) flush() {
+	for i, c := range bt.touched {
+		bt.touched[i] = nil
+		c.out.flush()
+	}
+	bt.touched = bt.touched[:0]
+}
+
+// drop notes that a copy of p is not delivered.
+func (bt *batch) drop(receiver string, p *publication, qos QoS, reason DropReason) {
+	bt.count.dropped[reason]++
+	if len(bt.broker.hooks.drop) > 0 {
+		bt.drops = append(bt.drops, Drop{receiver, string(p.topic), qos, reason})
+	}
+}
+
+// dropMessage notes that a kept message is not delivered.
+func (bt *batch) dropMessage(receiver string, m *message, qos QoS, reason DropReason) {
+	bt.count.dropped[reason]++
+	if len(bt.broker.hooks.drop) > 0 {
+		bt.drops = append(bt.drops, Drop{receiver, m.topic, qos, reason})
+	}
+}
+
+// observeDrops tells the observers. No lock may be held.
+func (bt *batch) observeDrops() {
+	for i := range bt.drops {
+		bt.broker.messageDropped(bt, &bt.drops[i])
+	}
+	clear(bt.drops)
+	bt.drops = bt.drops[:0]
+}

@@ -1,0 +1,450 @@
+package petrel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/packets"
+	"github.com/petrelmq/petrel/topics"
+)
+
+// Broker is an MQTT broker. Make one with [New], give it connections with
+// [Broker.Serve] and its kin, and end it with [Broker.Shutdown] or
+// [Broker.Close]. All methods may be called from any goroutine, at any time.
+//
+// Lock order: shard.mu → session.mu → outbound.mu → alarms.mu. No lock is held
+// across I/O, a hook, or a send that may block.
+type Broker struct {
+	opts      Options
+	log       logger
+	hooks     *chain
+	alarms    *alarms
+	directory *directory
+	tree      *topics.Tree[subscription]
+	retained  retained
+	stats     stats
+	sys       sys
+	memory    atomic.Int64 // bytes of messages in queues, in flight and retained
+	serials   atomic.Uint64
+	batches   sync.Pool
+	ctx       context.Context // of hooks that no connection causes; ends with the broker
+	cancel    context.CancelFunc
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{}
+	clients   map[*Client]struct{} // every open connection, CONNECT seen or not
+	wg        sync.WaitGroup       // all goroutines; Add under mu, or by one of them
+	ended     chan struct{}        // closed when all of them have returned after closed was set
+}
+
+// New makes a broker. It refuses options that cannot be meant, and a hook that
+// fits none of the interfaces.
+func New(o Options) (*Broker, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	hooks, err := compile(o.Hooks)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		opts:      o,
+		log:       logger{o.Logger},
+		hooks:     hooks,
+		alarms:    newAlarms(),
+		directory: newDirectory(),
+		tree:      topics.NewTree[subscription](),
+		listeners: make(map[net.Listener]struct{}),
+		clients:   make(map[*Client]struct{}),
+		ended:     make(chan struct{}),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.retained.init(b)
+	b.sys.init(b)
+	return b, nil
+}
+
+// ListenAndServe listens on a TCP address such as ":1883" and serves what comes,
+// see [Broker.Serve]. Anything beyond plain TCP is a listener from package
+// listeners, given to Serve.
+func (b *Broker) ListenAndServe(addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("petrel: listen on %s: %w", addr, err)
+	}
+	return b.Serve(l)
+}
+
+// Serve accepts connections from l and serves each on its own, until the broker
+// is closed, when it returns [ErrBrokerClosed], or until l fails. A temporary
+// failure, such as too many open files, is logged and tried again after a pause
+// of 5 ms to 1 s. Serve closes l when it returns.
+func (b *Broker) Serve(l net.Listener) error {
+	defer l.Close()
+	if !b.listen(l) {
+		return ErrBrokerClosed
+	}
+	defer b.unlisten(l)
+	pause := time.Duration(0)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if b.isClosed() {
+				return ErrBrokerClosed
+			}
+			if t, ok := errors.AsType[interface {
+				error
+				Temporary() bool
+			}](err); !ok || !t.Temporary() {
+				return fmt.Errorf("petrel: accept on %s: %w", l.Addr(), err)
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			b.log.Warn("petrel: accept failed, trying again", "address", l.Addr().String(), "pause", pause, "error", err)
+			if !b.sleep(pause) {
+				return ErrBrokerClosed
+			}
+			continue
+		}
+		pause = 0
+		c, err := b.admit(conn)
+		if err != nil {
+			continue // it is closed
+		}
+		go b.run(c)
+	}
+}
+
+// ServeConn serves one connection, whatever it runs on, and returns when it has
+// ended. The error says why it ended; it is nil after a DISCONNECT of the client
+// without an error code. ServeConn closes conn.
+func (b *Broker) ServeConn(conn net.Conn) error {
+	c, err := b.admit(conn)
+	if err != nil {
+		return err
+	}
+	return b.run(c)
+}
+
+// admit counts a new connection in, or closes it.
+func (b *Broker) admit(conn net.Conn) (*Client, error) {
+	c := newClient(b, conn)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	open := len(b.clients)
+	switch {
+	case b.closed:
+		conn.Close()
+		return nil, ErrBrokerClosed
+	case open-surplusAnswered >= b.opts.MaximumConnections:
+		conn.Close()
+		return nil, errTooManyConnections
+	}
+	c.surplus = open >= b.opts.MaximumConnections
+	b.clients[c] = struct{}{}
+	b.wg.Add(1)
+	return c, nil
+}
+
+// surplusAnswered is how many connections above the maximum are kept until they
+// have sent a CONNECT, to be told why they are refused.
+const surplusAnswered = 64
+
+var errTooManyConnections = &packets.Error{Code: packets.QuotaExceeded, Detail: "too many connections"}
+
+// run serves an admitted connection to its end.
+func (b *Broker) run(c *Client) (cause error) {
+	defer b.wg.Done()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.clients, c)
+	}()
+	defer func() {
+		if r := recover(); r != nil {
+			b.log.panicked("a connection", r, "client", c.id)
+			c.conn.Close()
+			cause = packets.UnspecifiedError
+		}
+	}()
+	return c.serve()
+}
+
+func (b *Broker) listen(l net.Listener) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.listeners[l] = struct{}{}
+	b.wg.Add(1)
+	return true
+}
+
+func (b *Broker) unlisten(l net.Listener) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.listeners, l)
+	b.wg.Done()
+}
+
+func (b *Broker) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
+// sleep waits, and reports false if the broker was closed meanwhile.
+func (b *Broker) sleep(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-b.ctx.Done():
+		return false
+	}
+}
+
+// spawn runs f on a goroutine that the end of the broker waits for. The caller
+// is one of those itself, or holds a count by enter.
+func (b *Broker) spawn(f func()) {
+	b.wg.Add(1)
+	go func() {
+		defer b.wg.Done()
+		defer func() {
+			if r := recover(); r != nil {
+				b.log.panicked("a job", r)
+			}
+		}()
+		f()
+	}()
+}
+
+// enter counts a call of the host in, so that the end of the broker waits for
+// it, or reports false if the broker is closed.
+func (b *Broker) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.wg.Add(1)
+	return true
+}
+
+// Shutdown ends the broker in order: it closes the listeners, sends each 5.0
+// client a DISCONNECT with 0x8B behind what its socket still takes, and waits
+// until all connections and all calls of hooks have ended. When ctx ends before
+// that, it goes on as [Broker.Close] does and returns the error of ctx.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.stop()
+	select {
+	case <-b.ended:
+		b.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	return errors.Join(fmt.Errorf("petrel: shutdown: %w", ctx.Err()), b.Close())
+}
+
+// Close ends the broker now: listeners and connections are closed, and the
+// contexts of hooks are cancelled. It waits until everything has ended, but not
+// longer than 5 seconds for hooks that ignore their context; then it returns an
+// error. It may be called more than once.
+func (b *Broker) Close() error {
+	b.stop()
+	b.cancel()
+	b.mu.Lock()
+	for c := range b.clients {
+		c.conn.Close()
+	}
+	b.mu.Unlock()
+	t := time.NewTimer(closePatience)
+	defer t.Stop()
+	select {
+	case <-b.ended:
+		return nil
+	case <-t.C:
+		return errors.New("petrel: close: a hook is still running")
+	}
+}
+
+const closePatience = 5 * time.Second
+
+// stop takes no more connections and ends those that there are.
+func (b *Broker) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	for l := range b.listeners {
+		l.Close()
+	}
+	for c := range b.clients {
+		c.stop(packets.ServerShuttingDown)
+	}
+	go func() {
+		b.wg.Wait()
+		b.alarms.close() // a round may have spawned
+		b.wg.Wait()
+		close(b.ended)
+	}()
+}
+
+// Publish gives a message to all matching sessions, and keeps it if m.Retain is
+// set, as if a client had published it; no hook is asked, as the host is
+// trusted. When it returns nil, every copy is sent, queued or reported as
+// dropped. It refuses an invalid message with an error that is a [ReasonCode].
+//
+// It may be called from hooks, with the context they were given: by that the
+// depth of hooks that publish, and are called because of it, is bounded to 8.
+func (b *Broker) Publish(ctx context.Context, m Message) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("petrel: publish to %q: %w", m.Topic, err)
+	}
+	depth := depthOf(ctx)
+	if depth >= maximumDepth {
+		return fmt.Errorf("petrel: publish to %q: hooks publish in a circle: %w", m.Topic, packets.ImplementationSpecificError)
+	}
+	if err := m.check(&b.opts); err != nil {
+		return fmt.Errorf("petrel: publish to %q: %w", m.Topic, err)
+	}
+	if !b.enter() {
+		return ErrBrokerClosed
+	}
+	defer b.wg.Done()
+	bt := b.batch()
+	defer bt.finish()
+	bt.depth = depth + 1
+	if code := b.publishFromHost(bt, &m); code.IsError() {
+		return fmt.Errorf("petrel: publish to %q: %w", m.Topic, code)
+	}
+	return nil
+}
+
+// maximumDepth bounds how deep publications from hooks may nest.
+const maximumDepth = 8
+
+type depthKey struct{}
+
+// depthOf is how many publications are above one with this context.
+func depthOf(ctx context.Context) int {
+	depth, _ := ctx.Value(depthKey{}).(int)
+	return depth
+}
+
+// context is given to hooks that are called because of a publication.
+func (bt *batch) context() context.Context {
+	if bt.depth == 0 {
+		return bt.broker.ctx
+	}
+	return context.WithValue(bt.broker.ctx, depthKey{}, bt.depth)
+}
+
+// ClientInfo is what is known of a session and of the client that it belongs to,
+// at one moment.
+type ClientInfo struct {
+	ID            string
+	Identity      string
+	Connected     bool // what follows up to KeepAlive is zero if it is not
+	UserName      string
+	Version       Version
+	Peer          Peer
+	Since         time.Time     // of the connection
+	KeepAlive     time.Duration // in force; 0 means none
+	Subscriptions int
+	Queued        int // messages that wait to be sent
+	QueuedBytes   int
+	Inflight      int // messages that were sent and not acknowledged to the end
+}
+
+// Clients yields every session, with its client if it is connected. No lock is
+// held while the loop's body runs.
+func (b *Broker) Clients() iter.Seq[ClientInfo] {
+	return func(yield func(ClientInfo) bool) {
+		for s := range b.directory.all() {
+			if info, ok := s.info(); ok && !yield(info) {
+				return
+			}
+		}
+	}
+}
+
+func (s *session) info() (ClientInfo, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := ClientInfo{
+		ID: s.id, Identity: s.identity, Subscriptions: len(s.subs.list),
+		Queued: s.queue.live, QueuedBytes: s.queue.bytes, Inflight: s.flights.n,
+	}
+	if c := s.client; c != nil {
+		info.Connected = true
+		info.UserName, info.Version, info.Peer, info.Since = c.userName, c.version, c.Peer(), c.since
+		info.KeepAlive = max(time.Duration(c.keepAlive.Load()), 0) * 2 / 3
+	}
+	return info, !s.ended
+}
+
+// Disconnect ends the connection of the client with the identifier. A 5.0
+// client is sent a DISCONNECT with the [ReasonCode] in reason's tree, 0x98
+// (administrative action) if reason is nil, and what a [*Refusal] says beside
+// it. The session stays, and a will is published, as the client asked for.
+func (b *Broker) Disconnect(clientID string, reason error) error {
+	s := b.directory.get(clientID)
+	if s == nil {
+		return fmt.Errorf("petrel: disconnect %q: %w", clientID, ErrNoSuchClient)
+	}
+	s.mu.Lock()
+	c := s.owner
+	s.mu.Unlock()
+	if c == nil {
+		return fmt.Errorf("petrel: disconnect %q: %w", clientID, ErrNoSuchClient)
+	}
+	if reason == nil {
+		reason = packets.AdministrativeAction
+	}
+	c.stop(reason)
+	return nil
+}
+
+// Retained yields the retained messages whose topics match filter, in a fixed
+// order of topics. No lock is held while the loop's body runs. An invalid
+// filter matches nothing.
+func (b *Broker) Retained(filter string) iter.Seq[*Message] {
+	return func(yield func(*Message) bool) {
+		if topics.CheckFilter(filter, 0) != nil {
+			return
+		}
+		for _, m := range b.retained.index.All(filter) {
+			now := b.alarms.now()
+			if m.expired(now) {
+				continue
+			}
+			var p publication
+			p.from(m, nil)
+			if !yield(p.public(now)) {
+				return
+			}
+		}
+	}
+}
+
+// logger is the logger of the host.
+type logger struct{ *slog.Logger }
+
+// panicked tells of a panic that was contained.
+func (l logger) panicked(where string, value any, attrs ...any) {
+	l.Error("petrel: panic in "+where, append(attrs, "panic", value, "stack", string(debug.Stack()))...)
+}

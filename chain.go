@@ -1,0 +1,236 @@
+package petrel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/packets"
+)
+
+// chain holds the hooks by event, in their order. It never changes after New,
+// so that an event that nobody wants costs a look at an empty slice.
+type chain struct {
+	authenticate []Authenticator
+	enhanced     []EnhancedAuthenticator
+	methods      map[string]EnhancedAuthenticator // by Authentication Method
+	authorize    []Authorizer
+	intercept    []PublishInterceptor
+	connection   []ConnectionObserver
+	session      []SessionObserver
+	subscription []SubscriptionObserver
+	published    []PublishObserver
+	drop         []DropObserver
+
+	slow atomic.Bool // the last decision took long; who waits for another should have flushed
+}
+
+// compile sorts the hooks by what they can do.
+func compile(hooks []Hook) (*chain, error) {
+	c := &chain{methods: make(map[string]EnhancedAuthenticator)}
+	for i, h := range hooks {
+		if err := c.add(h); err != nil {
+			return nil, fmt.Errorf("petrel: Options.Hooks[%d]: %w", i, err)
+		}
+	}
+	if len(c.authenticate) == 0 && len(c.enhanced) == 0 {
+		return nil, errors.New("petrel: Options.Hooks has no Authenticator, so nobody could connect; auth.AllowAll admits everybody")
+	}
+	return c, nil
+}
+
+func (c *chain) add(h Hook) error {
+	if h == nil {
+		return errors.New("it is nil")
+	}
+	fits := 0
+	for _, try := range []func() (bool, error){
+		func() (bool, error) { return enlist(&c.authenticate, h) },
+		func() (bool, error) { return enlist(&c.enhanced, h) },
+		func() (bool, error) { return enlist(&c.authorize, h) },
+		func() (bool, error) { return enlist(&c.intercept, h) },
+		func() (bool, error) { return enlist(&c.connection, h) },
+		func() (bool, error) { return enlist(&c.session, h) },
+		func() (bool, error) { return enlist(&c.subscription, h) },
+		func() (bool, error) { return enlist(&c.published, h) },
+		func() (bool, error) { return enlist(&c.drop, h) },
+	} {
+		fit, err := try()
+		if err != nil {
+			return err
+		}
+		if fit {
+			fits++
+		}
+	}
+	if fits == 0 {
+		return fmt.Errorf("%T implements none of the hook interfaces%s", h, pointerHint(h))
+	}
+	if e, ok := h.(EnhancedAuthenticator); ok {
+		return c.addMethods(e)
+	}
+	return nil
+}
+
+// enlist appends h to the hooks of one event if it implements its interface T.
+// A method with the right name and another signature is an error: it is what a
+// type assertion would silently pass over.
+func enlist[T any](stage *[]T, h Hook) (bool, error) {
+	if t, ok := h.(T); ok {
+		*stage = append(*stage, t)
+		return true, nil
+	}
+	capability, have := reflect.TypeFor[T](), reflect.TypeOf(h)
+	for i := range capability.NumMethod() {
+		want := capability.Method(i)
+		if got, ok := have.MethodByName(want.Name); ok {
+			return false, fmt.Errorf("%T has a method %s of type %v, but not the methods of petrel.%s (%s%s)",
+				h, want.Name, got.Type, capability.Name(), want.Name, want.Type.String()[len("func"):])
+		}
+	}
+	return false, nil
+}
+
+// pointerHint tells of the common slip of giving a value whose pointer has the methods.
+func pointerHint(h Hook) string {
+	t := reflect.TypeOf(h)
+	if t.Kind() != reflect.Pointer && reflect.PointerTo(t).NumMethod() > t.NumMethod() {
+		return "; a pointer to it has more methods"
+	}
+	return ""
+}
+
+func (c *chain) addMethods(e EnhancedAuthenticator) error {
+	for _, m := range e.AuthenticationMethods() {
+		if _, taken := c.methods[m]; taken {
+			return fmt.Errorf("%T: another hook has the Authentication Method %q", e, m)
+		}
+		c.methods[m] = e
+	}
+	return nil
+}
+
+// slowDecision is how long a decision may take until it is not worth while to
+// gather more before a flush.
+const slowDecision = time.Millisecond
+
+// errHookPanic and errHookLate refuse what a hook did not decide.
+var (
+	errHookPanic = errors.New("petrel: the hook panicked")
+	errHookLate  = errors.New("petrel: the hook did not decide in time")
+)
+
+// decide asks one hook on the calling goroutine, and refuses if it panics or
+// answers too late.
+func (b *Broker) decide(ctx context.Context, hook any, ask func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
+	defer cancel()
+	defer func() {
+		if r := recover(); r != nil {
+			b.log.panicked("a hook", r, "hook", fmt.Sprintf("%T", hook))
+			err = errHookPanic
+		}
+	}()
+	start := time.Now()
+	err = ask(ctx)
+	if slow := time.Since(start) > slowDecision; slow != b.hooks.slow.Load() {
+		b.hooks.slow.Store(slow)
+	}
+	if err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", errHookLate, ctx.Err())
+	}
+	if err != nil && packets.ReasonOf(err) == packets.UnspecifiedError {
+		b.log.Warn("petrel: a hook failed, which refuses", "hook", fmt.Sprintf("%T", hook), "error", err)
+	}
+	return err
+}
+
+// decideAside asks one hook on a goroutine of its own, and does not wait longer
+// than the time it has: a hook that ignores its context holds up nobody.
+func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
+	decided := make(chan error, 1)
+	b.spawn(func() {
+		defer cancel()
+		decided <- b.decide(ctx, hook, ask)
+	})
+	select {
+	case err := <-decided:
+		return err
+	case <-ctx.Done():
+	}
+	select { // a hook that minds its context has an answer now
+	case err := <-decided:
+		return err
+	default:
+		b.log.Warn("petrel: a hook did not decide in time, which refuses", "hook", fmt.Sprintf("%T", hook))
+		return fmt.Errorf("%w: %w", errHookLate, ctx.Err())
+	}
+}
+
+func (b *Broker) authenticate(ctx context.Context, r *ConnectRequest) error {
+	if len(b.hooks.authenticate) == 0 {
+		return packets.NotAuthorized // only enhanced authentication admits
+	}
+	for _, h := range b.hooks.authenticate {
+		if err := b.decideAside(ctx, h, func(ctx context.Context) error { return h.Authenticate(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) authorize(ctx context.Context, r *AccessRequest) error {
+	for _, h := range b.hooks.authorize {
+		if err := b.decide(ctx, h, func(ctx context.Context) error { return h.Authorize(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) intercept(ctx context.Context, r *PublishRequest) error {
+	for _, h := range b.hooks.intercept {
+		if err := b.decide(ctx, h, func(ctx context.Context) error { return h.InterceptPublish(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe tells observers of an event; one that panics harms nobody.
+func observe[T any](b *Broker, observers []T, tell func(T)) {
+	for _, o := range observers {
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					b.log.panicked("a hook", r, "hook", fmt.Sprintf("%T", o))
+				}
+			}()
+			tell(o)
+		}()
+	}
+}
+
+func (b *Broker) sessionChanged(s *session, kind SessionEventKind) {
+	if len(b.hooks.session) > 0 {
+		e := &SessionEvent{ClientID: s.id, Identity: s.identity, Kind: kind}
+		observe(b, b.hooks.session, func(o SessionObserver) { o.SessionChanged(e) })
+	}
+}
+
+func (b *Broker) messageDropped(bt *batch, d *Drop) {
+	ctx := bt.context()
+	observe(b, b.hooks.drop, func(o DropObserver) { o.MessageDropped(ctx, d) })
+}
+
+// dropped tells of a message that is dropped where no lock is held.
+func (b *Broker) dropped(bt *batch, receiver, topic string, qos QoS, reason DropReason) {
+	bt.count.dropped[reason]++
+	if len(b.hooks.drop) > 0 {
+		b.messageDropped(bt, &Drop{receiver, topic, qos, reason})
+	}
+}

@@ -1,0 +1,475 @@
+package petrel
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/internal/engine"
+	"github.com/petrelmq/petrel/packets"
+)
+
+// Client is one connection of an MQTT client. Hooks get it to learn who they
+// deal with; its methods may be called at any time.
+type Client struct {
+	broker *Broker
+	conn   *engine.Conn
+	out    outbound
+	alarm  alarm // connect time-out, keep alive
+
+	// Settled by CONNECT.
+	id       string
+	identity string
+	userName string
+	version  Version
+	session  *session
+
+	// The read side: touched by whoever handles this connection, one at a time.
+	phase      phase
+	exchange   AuthenticationExchange // of CONNECT, or of a re-authentication
+	rounds     int                    // of a re-authentication
+	pending    *connecting            // a CONNECT that waits for the end of its exchange
+	method     string                 // Authentication Method of the CONNECT
+	aliasesIn  [][]byte               // topics by topic alias
+	pace       *pace                  // nil without a rate limit
+	left       bool                   // the client sent a DISCONNECT
+	bridge     bool                   // No Local and Retain As Published for all its subscriptions
+	noProblems bool                   // Request Problem Information was 0
+	hadExpiry  bool                   // the Session Expiry Interval of CONNECT was not 0
+	said       bool                   // a last packet was sent, and should arrive
+	surplus    bool                   // there are too many connections, this one included
+	opened     int                    // QoS 2 messages of this connection that wait for PUBREL
+
+	// Written before the client is online, then read by everybody.
+	maximumPacket int // of what the client takes, in bytes
+	window        int // QoS 1 and 2 messages that may be open towards the client
+	aliasesOut    *aliases
+	keepAlive     atomic.Int64 // nanoseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
+
+	will     *will        // guarded by session.mu
+	lastSeen atomic.Int64 // instant of the last packet
+	since    time.Time
+
+	ending atomic.Bool
+	mu     sync.Mutex
+	cause  error           // why the connection ends, set before ending
+	ctx    context.Context // nil until a hook needs it
+	cancel context.CancelFunc
+}
+
+// phase is how far a connection has come.
+type phase byte
+
+const (
+	awaitConnect   phase = iota // nothing but a CONNECT is right
+	authenticating              // an exchange of AUTH packets before CONNACK
+	connected                   // CONNACK with success was sent
+)
+
+// ID returns the client identifier.
+func (c *Client) ID() string { return c.id }
+
+// Identity returns who the client was found to be: what an [Authenticator]
+// said, else its user name.
+func (c *Client) Identity() string { return c.identity }
+
+// UserName returns the user name of the CONNECT, empty if it had none.
+func (c *Client) UserName() string { return c.userName }
+
+// Version returns the version of MQTT that the client speaks.
+func (c *Client) Version() Version { return c.version }
+
+// Peer returns what is known of the other end of the connection.
+func (c *Client) Peer() Peer {
+	p := Peer{RemoteAddr: c.conn.RemoteAddr(), LocalAddr: c.conn.LocalAddr()}
+	if t, ok := c.conn.Conn.(tlsConn); ok {
+		state := t.ConnectionState()
+		p.TLS = &state
+	}
+	return p
+}
+
+func newClient(b *Broker, conn net.Conn) *Client {
+	c := &Client{broker: b, conn: engine.NewConn(conn), since: time.Now()}
+	c.out.client, c.out.conn, c.out.limit = c, c.conn, b.opts.OutboundBytes
+	c.alarm.owner = c
+	c.maximumPacket = noLimit
+	return c
+}
+
+// context is cancelled when the connection ends.
+func (c *Client) context() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancel(c.broker.ctx)
+		if c.ending.Load() {
+			c.cancel()
+		}
+	}
+	return c.ctx
+}
+
+// stop ends the connection for the given cause, if nothing has ended it before.
+// It returns at once: the goroutine that reads says farewell.
+func (c *Client) stop(cause error) {
+	c.mu.Lock()
+	first := !c.ending.Load()
+	if first {
+		c.cause = cause
+		c.ending.Store(true)
+		if c.cancel != nil {
+			c.cancel()
+		}
+	}
+	c.mu.Unlock()
+	if first {
+		c.conn.Interrupt()
+		c.out.release()
+		c.pace.release()
+	}
+}
+
+// ended makes err the cause of the end, unless there is one, and returns the cause.
+func (c *Client) ended(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ending.Load() {
+		c.cause = err
+		c.ending.Store(true)
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+	return c.cause
+}
+
+// ring is called when the connect time-out or the keep alive may have passed.
+func (c *Client) ring(now instant) {
+	patience := time.Duration(c.keepAlive.Load())
+	switch patience {
+	case 0:
+		c.stop(errConnectTimeout)
+		return
+	case noKeepAlive:
+		return
+	}
+	due := instant(c.lastSeen.Load()).after(patience)
+	if due > now {
+		c.broker.alarms.set(&c.alarm, due)
+		return
+	}
+	c.stop(packets.KeepAliveTimeout)
+}
+
+// noKeepAlive says that the client need not show that it lives.
+const noKeepAlive = -1
+
+var errConnectTimeout = errors.New("petrel: no CONNECT in time")
+
+// serve handles the connection until it ends.
+func (c *Client) serve() error {
+	b := c.broker
+	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
+	cause := c.ended(c.conn.Serve(c))
+	if errors.Is(cause, errFarewell) {
+		cause = nil
+	}
+	c.end(cause)
+	return cause
+}
+
+// end closes the connection and settles what it leaves behind.
+func (c *Client) end(cause error) {
+	b := c.broker
+	b.alarms.stop(&c.alarm)
+	c.sayWhy(cause)
+	c.logEnd(cause)
+	if c.phase == connected {
+		b.stats.connected.Add(-1)
+	}
+	if c.session != nil {
+		b.leave(c, cause) // its will does not wait for its socket
+	}
+	c.out.close()
+	if c.said {
+		c.conn.Linger(lastWords)
+	} else {
+		c.conn.Close()
+	}
+}
+
+// logEnd tells why the connection ends, loudly if the client broke a rule.
+func (c *Client) logEnd(cause error) {
+	level := slog.LevelInfo
+	if cause == nil || isNetworkError(cause) || errors.Is(cause, packets.ServerShuttingDown) || errors.Is(cause, packets.SessionTakenOver) {
+		level = slog.LevelDebug
+	}
+	c.broker.log.Log(context.Background(), level, "petrel: connection ended", "client", c.id, "address", addressOf(c), "cause", cause)
+}
+
+// sayWhy sends the last packet, where the version and the state allow one.
+func (c *Client) sayWhy(cause error) {
+	code := packets.ReasonOf(cause)
+	if c.phase != connected || c.version != packets.V5 || c.left || code == packets.Success || isNetworkError(cause) {
+		return
+	}
+	if !code.AllowedIn(packets.TypeDisconnect) {
+		code = packets.UnspecifiedError
+	}
+	d := &packets.Disconnect{Reason: code}
+	reason, reference, properties := toPeer(cause)
+	d.ReasonString, d.ServerReference = []byte(reason), []byte(reference)
+	d.UserProperties = appendUserProperties(nil, properties)
+	c.sayLast(c.fit(d, func() { d.ReasonString, d.UserProperties = nil, nil }))
+}
+
+// sayLast sends the last packet of the connection.
+func (c *Client) sayLast(packet []byte) {
+	if packet == nil {
+		return
+	}
+	c.out.pushLast(packet)
+	c.out.flush()
+	c.said = true
+	bt := c.broker.batch()
+	bt.count.messagesOut++
+	bt.count.bytesOut += uint64(len(packet))
+	bt.finish()
+}
+
+// fit encodes p, and leaves out what shrink removes if p is too large for the client.
+func (c *Client) fit(p packets.Packet, shrink func()) []byte {
+	b, err := p.AppendTo(nil, c.version)
+	if err != nil || len(b) > c.maximumPacket {
+		shrink()
+		b, err = p.AppendTo(nil, c.version)
+	}
+	if err != nil || len(b) > c.maximumPacket {
+		return nil
+	}
+	return b
+}
+
+// isNetworkError reports whether the connection broke, so that nothing can be said on it.
+func isNetworkError(err error) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok || engine.IsTimeout(err)
+}
+
+// leave gives up the session after the connection has ended.
+func (b *Broker) leave(c *Client, cause error) {
+	ended, due, still := b.release(c)
+	switch {
+	case ended:
+		b.endSession(c.session, SessionEnded)
+	case still:
+		bt := b.batch()
+		b.handOver(bt, c.session)
+		bt.finish()
+	}
+	b.publishWill(due)
+	if c.phase != connected {
+		return
+	}
+	observe(b, b.hooks.connection, func(o ConnectionObserver) { o.ClientDisconnected(c, cause) })
+}
+
+// errFarewell ends a connection by the DISCONNECT of the client.
+var errFarewell = errors.New("petrel: the client disconnected")
+
+// Data handles the whole packets in b. It is called by the engine.
+func (c *Client) Data(b []byte) (used, need int, err error) {
+	bt := c.broker.batch()
+	defer bt.finish()
+	defer func() {
+		if r := recover(); r != nil {
+			c.broker.log.panicked("the handling of a packet", r, "client", c.id)
+			err = packets.UnspecifiedError
+		}
+	}()
+	bt.count.bytesIn += uint64(len(b))
+	for used < len(b) {
+		h, n, err := packets.DecodeHeader(b[used:])
+		if err != nil {
+			return used, 0, err
+		}
+		if n == 0 {
+			break
+		}
+		size := n + h.Remaining
+		if err := c.checkSize(size, b[used+n:]); err != nil {
+			return used, 0, err
+		}
+		if len(b)-used < size {
+			need = size
+			break
+		}
+		if c.ending.Load() {
+			return used, 0, io.EOF
+		}
+		if err := c.packet(bt, h, b[used+n:used+size]); err != nil {
+			return used, 0, err
+		}
+		used += size
+		if c.pace.spend(bt.now, h.Type == packets.TypePublish, size) {
+			break
+		}
+	}
+	if used > 0 {
+		c.lastSeen.Store(int64(bt.now))
+	}
+	// what was counted as received may come again as the rest of the next read
+	bt.count.bytesIn -= uint64(len(b) - used)
+	return used, need, nil
+}
+
+// Hold makes the engine wait while the answers to the client fill its buffer,
+// or while it is above its rate.
+func (c *Client) Hold() <-chan struct{} {
+	if hold := c.out.held(); hold != nil {
+		return hold
+	}
+	return c.pace.held()
+}
+
+// checkSize refuses a packet by its announced size, before its body has come.
+func (c *Client) checkSize(size int, body []byte) error {
+	o := &c.broker.opts
+	if c.phase != awaitConnect {
+		if size > o.MaximumPacketSize {
+			return &packets.Error{Code: packets.PacketTooLarge, Detail: fmt.Sprintf("%d bytes; Options.MaximumPacketSize is %d", size, o.MaximumPacketSize)}
+		}
+		return nil
+	}
+	if size <= o.MaximumConnectSize {
+		return nil
+	}
+	err := &packets.Error{Code: packets.PacketTooLarge, Detail: fmt.Sprintf("CONNECT of %d bytes; Options.MaximumConnectSize is %d", size, o.MaximumConnectSize)}
+	if looksLikeV5(body) {
+		c.version = packets.V5
+		c.refuse(err)
+	}
+	return err
+}
+
+// packet handles one packet.
+func (c *Client) packet(bt *batch, h packets.Header, body []byte) error {
+	bt.count.messagesIn++
+	switch c.phase {
+	case awaitConnect:
+		if h.Type != packets.TypeConnect {
+			return fmt.Errorf("petrel: the first packet is %v", h.Type)
+		}
+		return c.connect(bt, h.Flags, body)
+	case authenticating:
+		return c.authPacket(bt, h, body)
+	}
+	switch h.Type {
+	case packets.TypePublish:
+		return c.publish(bt, h.Flags, body)
+	case packets.TypePuback:
+		return c.puback(bt, h.Flags, body)
+	case packets.TypePubrec:
+		return c.pubrec(bt, h.Flags, body)
+	case packets.TypePubrel:
+		return c.pubrel(bt, h.Flags, body)
+	case packets.TypePubcomp:
+		return c.pubcomp(bt, h.Flags, body)
+	case packets.TypeSubscribe:
+		return c.subscribe(bt, h.Flags, body)
+	case packets.TypeUnsubscribe:
+		return c.unsubscribe(bt, h.Flags, body)
+	case packets.TypePingreq:
+		return c.ping(bt, h.Flags, body)
+	case packets.TypeDisconnect:
+		return c.disconnect(bt, h.Flags, body)
+	case packets.TypeAuth:
+		return c.reauthenticate(bt, h.Flags, body)
+	}
+	return &packets.Error{Code: packets.ProtocolError, Detail: "a client may not send " + h.Type.String() + " now"}
+}
+
+func (c *Client) ping(bt *batch, flags byte, body []byte) error {
+	var p packets.Pingreq
+	if err := p.Decode(flags, body, c.version); err != nil {
+		return err
+	}
+	bt.reply(c, &packets.Pingresp{})
+	return nil
+}
+
+// disconnect ends the connection as the client wishes (MQTT 5.0, section 3.14).
+func (c *Client) disconnect(bt *batch, flags byte, body []byte) error {
+	p := &bt.in.disconnect
+	if err := p.Decode(flags, body, c.version); err != nil {
+		return err
+	}
+	if len(p.ServerReference) > 0 {
+		return &packets.Error{Code: packets.ProtocolError, Detail: "Server Reference from a client"}
+	}
+	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
+		return err
+	}
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != c {
+		return io.EOF
+	}
+	if p.HasSessionExpiryInterval {
+		if !c.hadExpiry && p.SessionExpiryInterval != 0 {
+			return &packets.Error{Code: packets.ProtocolError, Detail: "Session Expiry Interval in DISCONNECT after 0 in CONNECT"}
+		}
+		s.expiry = c.broker.capExpiry(p.SessionExpiryInterval)
+	}
+	c.left = true
+	if p.Reason == packets.NormalDisconnection {
+		c.will = nil
+		return errFarewell
+	}
+	return fmt.Errorf("petrel: the client disconnected: %s", p.Reason)
+}
+
+// checkProperties refuses a packet with more User Properties than allowed.
+func (c *Client) checkProperties(n int) error {
+	if n > c.broker.opts.MaximumUserProperties {
+		return &packets.Error{Code: packets.QuotaExceeded, Detail: fmt.Sprintf("%d User Properties; Options.MaximumUserProperties is %d", n, c.broker.opts.MaximumUserProperties)}
+	}
+	return nil
+}
+
+// refill sends what waits in the session after the socket has taken everything.
+func (c *Client) refill() {
+	if !c.out.more.Load() {
+		return
+	}
+	s := c.session // set before more
+	bt := c.broker.batch()
+	defer bt.finish()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == c {
+		s.pumpLocked(bt)
+	}
+}
+
+// tlsConn is a connection that knows its TLS state.
+type tlsConn interface{ ConnectionState() tls.ConnectionState }
+
+func appendUserProperties(to packets.UserProperties, list []UserProperty) packets.UserProperties {
+	for _, u := range list {
+		to = to.Append(u.Name, u.Value)
+	}
+	return to
+}

@@ -1,0 +1,199 @@
+package petrel
+
+import (
+	"hash/maphash"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/petrelmq/petrel/packets"
+)
+
+// directory knows which session belongs to a client identifier, and which
+// connection to a session. Every session is reached through it, so that a claim
+// of a connection is one critical section per identifier.
+type directory struct {
+	seed   maphash.Seed
+	count  atomic.Int64
+	epoch  atomic.Uint64 // counts the claims
+	shards [64]shard
+}
+
+type shard struct {
+	mu       sync.Mutex
+	sessions map[string]*session
+}
+
+func newDirectory() *directory {
+	d := &directory{seed: maphash.MakeSeed()}
+	for i := range d.shards {
+		d.shards[i].sessions = make(map[string]*session)
+	}
+	return d
+}
+
+func (d *directory) shard(id string) *shard {
+	return &d.shards[maphash.String(d.seed, id)%uint64(len(d.shards))]
+}
+
+// get returns the session with the identifier, nil if there is none.
+func (d *directory) get(id string) *session {
+	sh := d.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.sessions[id]
+}
+
+// all yields every session, each shard as it is at one moment.
+func (d *directory) all() iter.Seq[*session] {
+	return func(yield func(*session) bool) {
+		for i := range d.shards {
+			for _, s := range d.shards[i].snapshot() {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (sh *shard) snapshot() []*session {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	list := make([]*session, 0, len(sh.sessions))
+	for _, s := range sh.sessions {
+		list = append(list, s)
+	}
+	return list
+}
+
+// claim is the outcome of a CONNECT for the sessions of its client identifier.
+// What it found has to be ended, and the wills to be published, before CONNACK.
+type claim struct {
+	session   *session
+	present   bool     // the session existed and goes on
+	created   bool     // the session is new
+	displaced *Client  // the connection that had it until now
+	ended     *session // the session that existed and does not go on
+	will      *will    // that has become due
+	flapping  bool     // connections displace each other all the time
+}
+
+// claim makes c the owner of the session of its client identifier: of the one
+// that exists, or of a new one if there is none or clean is set. From then on
+// no other connection touches it. The session of another identity is refused.
+func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
+	sh := b.directory.shard(c.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var cl claim
+	if old := sh.sessions[c.id]; old != nil {
+		old.mu.Lock()
+		defer old.mu.Unlock()
+		if old.identity != c.identity {
+			return cl, &packets.Error{Code: packets.ClientIdentifierNotValid, Detail: "the session belongs to another user"}
+		}
+		cl.displaced = old.owner
+		if cl.displaced != nil {
+			cl.flapping = old.takeovers.note(b.alarms.now())
+		}
+		old.claimLocked(&cl, clean)
+	}
+	if cl.session == nil {
+		if cl.ended == nil && b.directory.count.Load() >= int64(b.opts.MaximumSessions) {
+			return cl, &packets.Error{Code: packets.QuotaExceeded, Detail: "too many sessions"}
+		}
+		if cl.ended == nil {
+			b.directory.count.Add(1)
+		}
+		cl.session = newSession(b, c.id, c.identity)
+		cl.created = true
+		if cl.ended != nil {
+			cl.session.takeovers = cl.ended.takeovers
+		}
+		sh.sessions[c.id] = cl.session
+	}
+	cl.session.owner = c // nobody else knows a new session; an old one is locked
+	cl.session.expiry = expiry
+	b.directory.epoch.Add(1)
+	return cl, nil
+}
+
+// claimLocked takes the session from its connection, if it has one, and says
+// whether it goes on.
+func (s *session) claimLocked(cl *claim, clean bool) {
+	resume := !clean && (s.owner == nil || s.expiry != 0)
+	if s.owner != nil {
+		w := s.owner.will
+		s.owner.will = nil
+		if w != nil && (w.delay == 0 || !resume) {
+			cl.will = w
+		}
+	} else if !resume {
+		cl.will = s.pendingWill
+	}
+	s.pendingWill = nil
+	s.goOfflineLocked()
+	if resume {
+		cl.session, cl.present = s, true
+		s.broker.alarms.stop(&s.alarm)
+		return
+	}
+	s.ended = true
+	cl.ended = s
+}
+
+// release ends the ownership of c after its connection has ended: the session
+// goes on without a connection, or ends. It reports what became of it.
+func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
+	s := c.session
+	sh := b.directory.shard(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner != c {
+		return false, nil, false // displaced: everything is settled
+	}
+	w := c.will
+	c.will = nil
+	s.goOfflineLocked()
+	if s.expiry == 0 {
+		s.ended = true
+		delete(sh.sessions, s.id)
+		b.directory.count.Add(-1)
+		return true, w, true
+	}
+	if w != nil && w.delay == 0 {
+		due, w = w, nil
+	}
+	s.waitLocked(b.alarms.now(), w)
+	return false, due, true
+}
+
+// expire ends what is due of a session without a connection.
+func (b *Broker) expire(s *session) (ended bool, due *will) {
+	sh := b.directory.shard(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.owner != nil {
+		return false, nil
+	}
+	now := b.alarms.now()
+	if s.pendingWill != nil && s.willDue <= now {
+		due, s.pendingWill = s.pendingWill, nil
+	}
+	if s.expires == 0 || s.expires > now {
+		s.alarmLocked()
+		return false, due
+	}
+	if s.pendingWill != nil {
+		due, s.pendingWill = s.pendingWill, nil
+	}
+	s.ended = true
+	delete(sh.sessions, s.id)
+	b.directory.count.Add(-1)
+	return true, due
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/petrelmq/petrel"
+)
+
+// config is what the configuration file and the flags say together.
+type config struct {
+	file      string
+	version   bool
+	tcp       []string // nil means the default addresses, empty means none
+	ws        []string
+	anonymous policy
+	log       slog.Level
+	limits    petrel.Options // nothing but limits is set in it
+}
+
+func defaults() config {
+	return config{ws: []string{"127.0.0.1:8083"}, anonymous: localOnly}
+}
+
+// errUsage is returned for a command line that cannot be understood.
+var errUsage = errors.New("usage")
+
+// parse puts defaults, file and flags together, each above the one before.
+// What is wrong with the flags is written to w.
+func parse(args []string, w io.Writer) (config, error) {
+	c := defaults()
+	if err := c.parseFlags(args, w); err != nil || c.file == "" {
+		return c, err
+	}
+	// The flags named the file; now they are laid over what it says.
+	file := c.file
+	c = defaults()
+	if err := c.readFile(file); err != nil {
+		return c, err
+	}
+	return c, c.parseFlags(args, w)
+}
+
+func (c *config) parseFlags(args []string, w io.Writer) error {
+	f := flag.NewFlagSet("broker", flag.ContinueOnError)
+	f.SetOutput(w)
+	f.Func("tcp", "listen for MQTT on `ADDR`, several separated by commas or by repeating the flag;\n"+
+		`"" turns it off (default "127.0.0.1:1883,[::1]:1883")`, addresses(&c.tcp))
+	f.Func("ws", "listen for MQTT over WebSocket on `ADDR`, given as with -tcp;\n"+
+		`"" turns it off (default "127.0.0.1:8083")`, addresses(&c.ws))
+	f.TextVar(&c.anonymous, "anonymous", c.anonymous, "admit clients without asking for credentials: `WHO` is local (from this\n"+
+		"machine), any or none")
+	f.StringVar(&c.file, "config", "", "read a configuration from `FILE` (JSON); flags stand above it")
+	f.TextVar(&c.log, "log", c.log, "log at `LEVEL` debug, info, warn or error, and above")
+	f.BoolVar(&c.version, "version", false, "print the version and exit")
+	switch err := f.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return err
+	case err != nil:
+		return errUsage
+	case f.NArg() > 0:
+		fmt.Fprintf(w, "unexpected argument %q\n", f.Arg(0))
+		f.Usage()
+		return errUsage
+	}
+	return nil
+}
+
+// addresses returns the function of a flag that fills list: its first use
+// replaces what was there, each further one adds to it.
+func addresses(list *[]string) func(string) error {
+	used := false
+	return func(value string) error {
+		if !used {
+			*list, used = []string{}, true
+		}
+		for a := range strings.SplitSeq(value, ",") {
+			if a = strings.TrimSpace(a); a != "" {
+				*list = append(*list, a)
+			}
+		}
+		return nil
+	}
+}

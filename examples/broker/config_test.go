@@ -1,0 +1,147 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func write(t *testing.T, text string) string {
+	name := filepath.Join(t.TempDir(), "petrel.json")
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+	return name
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := parse(nil, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, config{ws: []string{"127.0.0.1:8083"}, anonymous: "local", log: slog.LevelInfo}, c)
+}
+
+func TestFlags(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		want func(*config)
+	}{
+		{"one address", []string{"-tcp", ":1"}, func(c *config) { c.tcp = []string{":1"} }},
+		{"repeated", []string{"-tcp", ":1", "-tcp", ":2"}, func(c *config) { c.tcp = []string{":1", ":2"} }},
+		{"separated by commas", []string{"-ws", ":1, :2"}, func(c *config) { c.ws = []string{":1", ":2"} }},
+		{"empty turns off", []string{"-tcp=", "-ws", ""}, func(c *config) { c.tcp, c.ws = []string{}, []string{} }},
+		{"everybody", []string{"-anonymous", "any"}, func(c *config) { c.anonymous = anybody }},
+		{"nobody", []string{"-anonymous", "none"}, func(c *config) { c.anonymous = nobody }},
+		{"level", []string{"-log", "debug"}, func(c *config) { c.log = slog.LevelDebug }},
+		{"version", []string{"-version"}, func(c *config) { c.version = true }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			want := defaults()
+			tc.want(&want)
+			c, err := parse(tc.args, io.Discard)
+			require.NoError(t, err)
+			assert.Equal(t, want, c)
+		})
+	}
+}
+
+func TestFlagsThatCannotBeUnderstood(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"unknown flag", []string{"-prot", "1883"}, "-prot"},
+		{"unknown policy", []string{"-anonymous", "yes"}, `"yes" is none of local, any, none`},
+		{"unknown level", []string{"-log", "loud"}, "loud"},
+		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out strings.Builder
+			_, err := parse(tc.args, &out)
+			assert.ErrorIs(t, err, errUsage)
+			assert.Contains(t, out.String(), tc.says)
+		})
+	}
+}
+
+func TestFile(t *testing.T) {
+	name := write(t, `{
+		"listeners": {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "ws": []},
+		"anonymous": "any",
+		"log": "warn",
+		"limits": {"maximumConnections": 100, "connectTimeout": "3s", "queueBytes": -1, "memoryLimit": 1073741824}
+	}`)
+	want := defaults()
+	want.file = name
+	want.tcp = []string{"127.0.0.1:1", "127.0.0.1:2"}
+	want.ws = []string{}
+	want.anonymous = anybody
+	want.log = slog.LevelWarn
+	want.limits.MaximumConnections = 100
+	want.limits.ConnectTimeout = 3 * time.Second
+	want.limits.QueueBytes = -1
+	want.limits.MemoryLimit = 1 << 30
+
+	c, err := parse([]string{"-config", name}, io.Discard)
+	require.NoError(t, err)
+	assert.Equal(t, want, c)
+
+	t.Run("flags stand above it, wherever they are", func(t *testing.T) {
+		c, err := parse([]string{"-tcp", ":9", "-config", name, "-log", "error"}, io.Discard)
+		require.NoError(t, err)
+		want.tcp = []string{":9"}
+		want.log = slog.LevelError
+		assert.Equal(t, want, c)
+	})
+}
+
+func TestFileErrorsNameFileKeyAndPlace(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"unknown key", "{\n  \"anonimous\": \"any\"\n}", `2:3: unknown key "anonimous"`},
+		{"unknown key inside", "{\"log\": \"info\",\n \"limits\": {\"queueMessage\": 5}}", `2:13: unknown key "limits.queueMessage"`},
+		{"key in other letters", `{"Log": "info"}`, `1:2: unknown key "Log"`},
+		{"key given twice", `{"log": "info", "log": "warn"}`, `1:17: key "log" is given twice`},
+		{"text for a number", "{\"limits\": {\n\t\"queueMessages\": \"5\"}}", `2:19: key "limits.queueMessages": string is given, expected a whole number`},
+		{"fraction for a number", `{"limits": {"queueMessages": 1.5}}`, `1:30: key "limits.queueMessages": number 1.5 is given, expected a whole number`},
+		{"number for a text", `{"anonymous": 1}`, `1:15: key "anonymous": number is given, expected a text`},
+		{"number for a duration", `{"limits": {"connectTimeout": 10}}`, `1:31: key "limits.connectTimeout": number is given, expected a text`},
+		{"text for a list", `{"listeners": {"tcp": ":1883"}}`, `1:23: key "listeners.tcp": string is given, expected a list of texts`},
+		{"text for an object", `{"limits": "none"}`, `1:12: key "limits": expected an object in braces`},
+		{"unknown policy", `{"anonymous": "yes"}`, `1:15: key "anonymous": "yes" is none of local, any, none`},
+		{"no duration", `{"limits": {"connectTimeout": "soon"}}`, `1:31: key "limits.connectTimeout": "soon" is no duration such as "90s" or "1h30m"`},
+		{"a list", `[]`, `1:1: expected an object in braces`},
+		{"empty", ``, `1:1: the file ends too early`},
+		{"cut off", `{"limits": {"queueMessages": 5}`, `1:32: the file ends too early`},
+		{"something behind", "{}\n{}", `2:1: something follows the configuration`},
+		{"no JSON", "{\n log: info}", `2:2: invalid character 'l'`},
+		{"broken value", "{\n \"log\": \"info\",\n \"anonymous\": any}", `3:15: key "anonymous": invalid character 'a'`},
+		{"comma missing", "{\n \"log\": \"info\"\n \"anonymous\": \"any\"}", `3:2: invalid character '"'`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			name := write(t, tc.text)
+			_, err := parse([]string{"-config", name}, io.Discard)
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), name+":"+tc.want)
+		})
+	}
+	t.Run("missing file", func(t *testing.T) {
+		_, err := parse([]string{"-config", "no-such.json"}, io.Discard)
+		assert.ErrorIs(t, err, os.ErrNotExist)
+		assert.ErrorContains(t, err, "no-such.json")
+	})
+}
+
+func TestEveryLimitOfTheFileIsDistinct(t *testing.T) {
+	var c config
+	seen := map[any]string{}
+	for key, target := range c.keys()["limits"].(keys) {
+		assert.Empty(t, seen[target], "%q and %q set the same limit", key, seen[target])
+		seen[target] = key
+	}
+}

@@ -1,0 +1,57 @@
+// Broker is petrel as a program of its own. With no flags it serves the
+// clients of this machine, anonymously, on port 1883, and on port 8083 over
+// WebSocket; see -help for the rest.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+)
+
+func main() {
+	os.Exit(status(os.Args[1:]))
+}
+
+// status is the whole program; it returns the exit status: 0 after an orderly
+// end, 1 after an error, 2 when the command line cannot be understood.
+func status(args []string) int {
+	c, err := parse(args, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2 // package flag has said why
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "petrel:", err)
+		return 1
+	case c.version:
+		fmt.Println("petrel", version(), runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+		return 0
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.log}))
+	if err := run(ctx, c, log); err != nil {
+		log.Error("petrel stops", "error", err)
+		return 1
+	}
+	return 0
+}
+
+// version is that of the module, "(devel)" in a checkout.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}

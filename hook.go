@@ -1,0 +1,284 @@
+package petrel
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/petrelmq/petrel/packets"
+)
+
+// Hook is any value that implements at least one of the capability interfaces
+// of this file. [New] sorts the values of [Options.Hooks] into one list per
+// event, in the order in which they are given; it refuses a value that fits
+// none of them, and a value with a method that has the name of a capability
+// but not its signature.
+//
+// Decisions (the interfaces that return an error) fail closed: the first error
+// refuses, whatever its type, and so does a panic or an answer that comes after
+// [Options.HookTimeout]. A [ReasonCode] among the errors in its tree is what the
+// client is told. Adding a hook never widens access.
+//
+// Hooks are called by many goroutines at once, with no lock held. They see
+// settled facts: topic aliases are resolved, names are valid, QoS is bounded.
+// A call holds up the connection that caused it, and no other.
+type Hook any
+
+// Authenticator decides whether a client may connect. It is not asked about
+// clients that use enhanced authentication, see [EnhancedAuthenticator].
+type Authenticator interface {
+	// Authenticate refuses with an error. It may set r.Identity.
+	Authenticate(ctx context.Context, r *ConnectRequest) error
+}
+
+// EnhancedAuthenticator speaks one or more Authentication Methods with AUTH
+// packets (MQTT 5.0, section 4.12).
+type EnhancedAuthenticator interface {
+	// AuthenticationMethods are the names of the methods. No two hooks may name the same.
+	AuthenticationMethods() []string
+	// BeginAuthentication starts the exchange of one connection, or its
+	// re-authentication. r.Method is one of AuthenticationMethods.
+	BeginAuthentication(ctx context.Context, r *AuthenticationRequest) (AuthenticationExchange, error)
+}
+
+// AuthenticationExchange is one conversation of an [EnhancedAuthenticator] with one client.
+type AuthenticationExchange interface {
+	// Authenticate handles the data that the client sent (nil if it sent none)
+	// and says how to go on. data is valid during the call only.
+	Authenticate(ctx context.Context, data []byte) (AuthenticationStep, error)
+}
+
+// AuthenticationStep is the answer to one round of an exchange.
+type AuthenticationStep struct {
+	Data     []byte // sent to the client; nil for none
+	Done     bool   // the client has proved who it is
+	Identity string // with Done: who that is; empty means the user name
+}
+
+// AuthenticationRequest describes the start of an enhanced authentication.
+type AuthenticationRequest struct {
+	Connect          *ConnectRequest
+	Method           string
+	Reauthentication bool // the client is connected and proves itself again
+}
+
+// Authorizer decides what a client may do.
+type Authorizer interface {
+	// Authorize refuses with an error.
+	Authorize(ctx context.Context, r *AccessRequest) error
+}
+
+// PublishInterceptor sees each message that a client publishes, its will
+// included, before anybody gets it, and may change it. Several are called in
+// order, each sees what its predecessors made of the message.
+type PublishInterceptor interface {
+	// InterceptPublish stops the message with an error. A changed topic is
+	// authorised again.
+	InterceptPublish(ctx context.Context, r *PublishRequest) error
+}
+
+// ConnectionObserver is told of connections that were accepted, and of their end.
+type ConnectionObserver interface {
+	ClientConnected(c *Client)
+	// ClientDisconnected says why the connection ended; cause is nil after a
+	// DISCONNECT of the client without error.
+	ClientDisconnected(c *Client, cause error)
+}
+
+// SessionObserver is told what becomes of sessions.
+type SessionObserver interface {
+	SessionChanged(e *SessionEvent)
+}
+
+// SubscriptionObserver is told of subscriptions that were made and removed by packets.
+type SubscriptionObserver interface {
+	Subscribed(c *Client, s Subscription)
+	Unsubscribed(c *Client, filter string)
+}
+
+// PublishObserver is told of each message that was accepted from a client and
+// has been handed to all its receivers.
+type PublishObserver interface {
+	MessagePublished(c *Client, m *Message)
+}
+
+// DropObserver is told of each copy of a message that will not be delivered.
+type DropObserver interface {
+	// MessageDropped gets a context for [Broker.Publish], which bounds what
+	// observers that publish can cause each other.
+	MessageDropped(ctx context.Context, d *Drop)
+}
+
+// ConnectRequest describes a CONNECT to an [Authenticator].
+type ConnectRequest struct {
+	Peer           Peer
+	Version        Version
+	ClientID       string // assigned by the broker if the client gave none
+	AssignedID     bool
+	HasUserName    bool // a user name without a password is no credential
+	UserName       string
+	HasPassword    bool
+	Password       Secret // valid during the call only
+	CleanStart     bool
+	KeepAlive      time.Duration
+	Will           *Message // nil if there is none
+	UserProperties []UserProperty
+
+	// Identity is who the client is found to be: the owner of its session.
+	// It starts as the user name; a hook may set it.
+	Identity string
+}
+
+// Secret is a password; it prints as stars.
+type Secret []byte
+
+func (Secret) String() string       { return "***" }
+func (Secret) GoString() string     { return "***" }
+func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
+
+// Peer is what is known of the other end of a connection.
+type Peer struct {
+	RemoteAddr net.Addr
+	LocalAddr  net.Addr
+	TLS        *tls.ConnectionState // nil without TLS
+}
+
+// Action is what an [AccessRequest] asks for.
+type Action byte
+
+const (
+	Publish   Action = iota + 1 // publish to a topic, also as a will
+	Subscribe                   // subscribe to a filter
+	Receive                     // be sent a message of a topic
+)
+
+func (a Action) String() string {
+	switch a {
+	case Publish:
+		return "publish"
+	case Subscribe:
+		return "subscribe"
+	case Receive:
+		return "receive"
+	}
+	return "unknown action"
+}
+
+// AccessRequest asks an [Authorizer] about one action of one client.
+type AccessRequest struct {
+	Client *Client
+	Action Action
+	Topic  string // Publish and Receive: a topic name; Subscribe: a filter, without "$share/NAME/"
+	Share  string // Subscribe: the ShareName of a shared subscription, or empty
+	QoS    QoS
+	Retain bool
+
+	// CheckDeliveries may be set in answer to Subscribe: then each message for
+	// this subscription is asked about with Receive before it is delivered.
+	// Otherwise Receive is never asked, and deliveries cost nothing.
+	CheckDeliveries bool
+}
+
+// PublishRequest is a message on its way in. Message may be changed in place;
+// its byte slices must be replaced, not written to. It is valid during the call only.
+type PublishRequest struct {
+	Client  *Client
+	Message *Message
+	Will    bool
+}
+
+// SessionEvent says what became of a session.
+type SessionEvent struct {
+	ClientID string
+	Identity string
+	Kind     SessionEventKind
+}
+
+// SessionEventKind names what became of a session, and why.
+type SessionEventKind byte
+
+const (
+	SessionCreated   SessionEventKind = iota + 1 // a CONNECT found none
+	SessionResumed                               // a CONNECT with Clean Start 0 found it
+	SessionTakenOver                             // another connection of the same client took it
+	SessionDiscarded                             // a CONNECT with Clean Start 1 ended it
+	SessionExpired                               // its Session Expiry Interval passed
+	SessionEnded                                 // it ended with its connection
+)
+
+func (k SessionEventKind) String() string {
+	names := [...]string{"", "created", "resumed", "taken over", "discarded", "expired", "ended"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown"
+}
+
+// Drop is one copy of a message that will not be delivered, and why.
+type Drop struct {
+	ClientID string // the receiver; empty if it was dropped before any was found
+	Topic    string
+	QoS      QoS
+	Reason   DropReason
+}
+
+// DropReason says why a message was not delivered.
+type DropReason byte
+
+const (
+	DropQueueFull       DropReason = iota + 1 // the queue of the session is full
+	DropOffline                               // QoS 0, and the session is not connected
+	DropExpired                               // its Message Expiry Interval passed before it was sent
+	DropTooLarge                              // larger than the Maximum Packet Size of the receiver
+	DropNotAuthorized                         // an Authorizer refused the publisher or the receiver
+	DropIntercepted                           // a PublishInterceptor refused it
+	DropSessionEnded                          // the session ended before it was sent
+	DropMemory                                // the memory limit of the broker is reached
+	DropReserved                              // a client published to $SYS
+	DropRefusedByClient                       // the receiver answered with 0x80 or above
+	DropRetainedFull                          // a retained message above Options.MaximumRetained
+	DropInvalidPayload                        // not the UTF-8 that it claims to be, see Options.ValidatePayloadFormat
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{
+	DropQueueFull: "queue full", DropOffline: "offline", DropExpired: "expired", DropTooLarge: "too large",
+	DropNotAuthorized: "not authorized", DropIntercepted: "intercepted", DropSessionEnded: "session ended",
+	DropMemory: "memory limit", DropReserved: "reserved topic", DropRefusedByClient: "refused by client",
+	DropRetainedFull: "too many retained messages", DropInvalidPayload: "invalid payload",
+}
+
+func (r DropReason) String() string {
+	if r < dropReasons {
+		return dropNames[r]
+	}
+	return "unknown"
+}
+
+// Names of package packets that hosts and hooks meet every day.
+type (
+	QoS        = packets.QoS
+	Version    = packets.Version
+	ReasonCode = packets.ReasonCode
+)
+
+const (
+	AtMostOnce  = packets.AtMostOnce
+	AtLeastOnce = packets.AtLeastOnce
+	ExactlyOnce = packets.ExactlyOnce
+)
+
+// UserProperty is a name and value pair; names may repeat, order matters.
+type UserProperty struct{ Name, Value string }
+
+// Subscription is one subscription of a session.
+type Subscription struct {
+	Filter            string // with "$share/NAME/" if shared
+	QoS               QoS    // the highest QoS that was granted
+	NoLocal           bool
+	RetainAsPublished bool
+	RetainHandling    byte
+	Identifier        uint32 // 0 for none
+}

@@ -1,0 +1,61 @@
+package auth
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/packets"
+)
+
+var (
+	_ petrel.Authenticator = AllowAll{}
+	_ petrel.Authenticator = AllowLocal{}
+)
+
+// AllowAll is an [petrel.Authenticator] that admits every client, whatever
+// credentials it gives, and believes the user name that it claims. It is meant
+// for networks where everybody is trusted, and for tests.
+type AllowAll struct{}
+
+// Authenticate admits the client.
+func (AllowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { return nil }
+
+// AllowLocal is an [petrel.Authenticator] that admits the clients of this
+// machine and refuses all others with [packets.NotAuthorized]. A client is local
+// when it comes from a loopback address, over a Unix socket, or through a pipe
+// in memory. Of the credentials it looks at none, as with [AllowAll].
+//
+// What counts is [petrel.Peer.RemoteAddr]. Behind a proxy on this machine that
+// is the proxy's own address unless the listener recovers the client's, so
+// everybody who reaches the proxy would be local.
+type AllowLocal struct{}
+
+// Authenticate admits the client if it is local.
+func (AllowLocal) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {
+	if isLocal(r.Peer.RemoteAddr) {
+		return nil
+	}
+	return packets.NotAuthorized
+}
+
+// isLocal trusts an address only as far as its network says how it came about:
+// the text of some (the origin of a WebSocket, for one) is the client's choice.
+func isLocal(addr net.Addr) bool {
+	switch a := addr.(type) {
+	case nil:
+		return false
+	case *net.TCPAddr:
+		return a != nil && a.IP.IsLoopback()
+	}
+	switch network := addr.Network(); {
+	case network == "pipe", network == "unix":
+		return true
+	case strings.HasPrefix(network, "tcp"):
+		ap, err := netip.ParseAddrPort(addr.String())
+		return err == nil && ap.Addr().Unmap().IsLoopback()
+	}
+	return false
+}

@@ -1,0 +1,31 @@
+package interop
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+)
+
+var mqttJS = driver{
+	name:       "MQTT.js",
+	versions:   []string{"3.1", "3.1.1", "5.0"},
+	transports: []string{"tcp", "ws"},
+	missing: func() error {
+		if err := installed("node", "install Node.js 20 or later"); err != nil {
+			return err
+		}
+		if _, err := os.Stat("mqttjs/node_modules/mqtt"); err != nil {
+			return fmt.Errorf("run npm ci in interop/mqttjs: %w", err)
+		}
+		return nil
+	},
+	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
+		args := slices.Concat([]string{"mqttjs/subscriber.js"}, scriptFlags(o), subscribeFlags(filter, qos))
+		return subscribeWith(t, scriptLine, "node", args...)
+	},
+	publish: func(t *testing.T, o options, m message) {
+		args := slices.Concat([]string{"mqttjs/publisher.js"}, scriptFlags(o), publishFlags(m))
+		publishWith(t, m.Payload, "node", args...)
+	},
+}

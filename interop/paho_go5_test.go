@@ -1,0 +1,77 @@
+package interop
+
+import (
+	"context"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/autopaho"
+	"github.com/eclipse/paho.golang/paho"
+	"github.com/stretchr/testify/require"
+)
+
+var pahoGo5 = driver{
+	name:       "paho.golang",
+	versions:   []string{"5.0"},
+	transports: []string{"tcp", "ws"},
+	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
+		r := newRelay(t, o.addr)
+		o.addr = r.Addr().String()
+		s := newSubscriber()
+		s.cut = r.cut
+		config := pahoGo5Config(o)
+		config.OnConnectionUp = func(c *autopaho.ConnectionManager, _ *paho.Connack) {
+			go func() { // the callback must not wait for the broker
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				subscription := paho.SubscribeOptions{Topic: filter, QoS: byte(qos)}
+				if _, err := c.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{subscription}}); err == nil {
+					s.subscribed <- struct{}{}
+				}
+			}()
+		}
+		config.OnPublishReceived = []func(paho.PublishReceived) (bool, error){
+			func(p paho.PublishReceived) (bool, error) {
+				s.messages <- message{p.Packet.Topic, string(p.Packet.Payload), int(p.Packet.QoS), p.Packet.Retain}
+				return true, nil
+			},
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		c, err := autopaho.NewConnection(ctx, config)
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			cancel()
+			<-c.Done()
+		})
+		return s
+	},
+	publish: func(t *testing.T, o options, m message) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		c, err := autopaho.NewConnection(ctx, pahoGo5Config(o))
+		require.NoError(t, err)
+		require.NoError(t, c.AwaitConnection(ctx))
+		_, err = c.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: []byte(m.Payload), QoS: byte(m.QoS), Retain: m.Retain})
+		require.NoError(t, err)
+		require.NoError(t, c.Disconnect(ctx))
+	},
+}
+
+func pahoGo5Config(o options) autopaho.ClientConfig {
+	server := &url.URL{Scheme: map[string]string{"tcp": "mqtt", "ws": "ws"}[o.transport], Host: o.addr}
+	if o.transport == "ws" {
+		server.Path = "/mqtt"
+	}
+	config := autopaho.ClientConfig{
+		ServerUrls:       []*url.URL{server},
+		KeepAlive:        30,
+		ConnectTimeout:   patience,
+		ReconnectBackoff: func(int) time.Duration { return 100 * time.Millisecond },
+		ClientConfig:     paho.ClientConfig{ClientID: o.id},
+	}
+	if w := o.will; w != nil {
+		config.WillMessage = &paho.WillMessage{Topic: w.Topic, Payload: []byte(w.Payload), QoS: byte(w.QoS), Retain: w.Retain}
+	}
+	return config
+}

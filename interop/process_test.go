@@ -1,0 +1,149 @@
+package interop
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// subscribeWith runs a client program until the test ends. parse understands
+// its lines: a message, or that a SUBACK came, or something else.
+func subscribeWith(t *testing.T, parse func(line []byte) (m *message, subscribed bool), name string, args ...string) *subscriber {
+	t.Helper()
+	s := newSubscriber()
+	cmd := exec.Command(name, args...)
+	var said transcript
+	cmd.Stderr = &said
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		lines := bufio.NewReader(stdout)
+		for {
+			line, err := lines.ReadBytes('\n')
+			_, _ = said.Write(line)
+			switch m, subscribed := parse(bytes.TrimSpace(line)); {
+			case m != nil:
+				s.messages <- *m
+			case subscribed:
+				s.subscribed <- struct{}{}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	s.cut = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		<-read
+		_ = cmd.Wait()
+	})
+	t.Cleanup(func() {
+		s.cut()
+		if t.Failed() {
+			t.Logf("%s\n%s", cmd, said.String())
+		}
+	})
+	return s
+}
+
+// publishWith runs a client program that publishes and ends.
+func publishWith(t *testing.T, stdin string, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Stdin = bytes.NewBufferString(stdin)
+	tooLong := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer tooLong.Stop()
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s\n%s", cmd, out)
+}
+
+// scriptLine parses what the scripts in python and mqttjs print.
+func scriptLine(line []byte) (*message, bool) {
+	if string(line) == "SUBSCRIBED" {
+		return nil, true
+	}
+	m := &message{}
+	if len(line) == 0 || line[0] != '{' || json.Unmarshal(line, m) != nil {
+		return nil, false
+	}
+	return m, false
+}
+
+// scriptFlags are understood by all those scripts.
+func scriptFlags(o options) []string {
+	host, port, _ := net.SplitHostPort(o.addr)
+	args := []string{"--host", host, "--port", port, "--transport", o.transport, "--protocol", o.version}
+	if o.id != "" {
+		args = append(args, "--id", o.id)
+	}
+	if w := o.will; w != nil {
+		args = append(args, "--will-topic", w.Topic, "--will-payload", w.Payload, "--will-qos", strconv.Itoa(w.QoS))
+	}
+	return args
+}
+
+func publishFlags(m message) []string {
+	args := []string{"--topic", m.Topic, "--qos", strconv.Itoa(m.QoS)}
+	if m.Retain {
+		args = append(args, "--retain")
+	}
+	return args
+}
+
+func subscribeFlags(filter string, qos int) []string {
+	return []string{"--topic", filter, "--qos", strconv.Itoa(qos)}
+}
+
+// installed reports a program that is not to be found.
+func installed(program, install string) error {
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("%s is not installed: %s", program, install)
+	}
+	return nil
+}
+
+// transcript is what a process said, from several goroutines.
+type transcript struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *transcript) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.Write(p)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
+
+func TestScriptLine(t *testing.T) {
+	m, subscribed := scriptLine([]byte("SUBSCRIBED"))
+	assert.Nil(t, m)
+	assert.True(t, subscribed)
+
+	m, subscribed = scriptLine([]byte(`{"topic": "a", "payload": "b", "qos": 1, "retain": true}`))
+	assert.Equal(t, &message{"a", "b", 1, true}, m)
+	assert.False(t, subscribed)
+
+	m, subscribed = scriptLine([]byte("{broken"))
+	assert.Nil(t, m)
+	assert.False(t, subscribed)
+}

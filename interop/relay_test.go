@@ -1,0 +1,80 @@
+package interop
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// relay stands between a client library and the broker, so that the test can
+// cut the connection under a client that would leave in order.
+type relay struct {
+	net.Listener
+	target string
+
+	mu    sync.Mutex
+	conns []net.Conn
+	done  bool
+}
+
+func newRelay(t *testing.T, target string) *relay {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	r := &relay{Listener: l, target: target}
+	go r.run()
+	t.Cleanup(r.cut)
+	return r
+}
+
+func (r *relay) run() {
+	for {
+		client, err := r.Accept()
+		if err != nil {
+			return
+		}
+		broker, err := net.Dial("tcp", r.target)
+		if err != nil {
+			_ = client.Close() // the broker is down; the client will try again
+			continue
+		}
+		if !r.track(client, broker) {
+			return
+		}
+		go pipe(client, broker)
+		go pipe(broker, client)
+	}
+}
+
+func pipe(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
+	_ = from.Close()
+}
+
+func (r *relay) track(conns ...net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns = append(r.conns, conns...)
+	if r.done {
+		closeAll(r.conns)
+	}
+	return !r.done
+}
+
+// cut ends all connections, and lets no new one through.
+func (r *relay) cut() {
+	_ = r.Close()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done = true
+	closeAll(r.conns)
+}
+
+func closeAll(conns []net.Conn) {
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,273 @@
+package petrel
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+)
+
+// Options configures a [Broker]. The zero value of every field is a sensible
+// default, a negative number means "no limit" where a limit is meant. [New]
+// copies the value: a running broker never sees later changes.
+type Options struct {
+	// Hooks extend the broker, see [Hook]. At least one of them must be an
+	// [Authenticator] or an [EnhancedAuthenticator]; auth.AllowAll admits everybody.
+	Hooks []Hook
+
+	// Logger receives what the broker has to say. Nil means [slog.Default].
+	// Passwords and payloads are never logged.
+	Logger *slog.Logger
+
+	// ConnectTimeout bounds the time from accepting a connection to its
+	// CONNECT, a TLS handshake and an enhanced authentication included.
+	// Zero means 10 seconds; negative means no limit.
+	ConnectTimeout time.Duration
+
+	// HookTimeout bounds one decision of a hook. A decision that takes longer
+	// refuses. Zero means 5 seconds; negative means no limit.
+	HookTimeout time.Duration
+
+	// MaximumPacketSize is the largest packet a client may send after CONNECT,
+	// in bytes, fixed header included; it is announced to 5.0 clients. A larger
+	// one is answered with 0x95. Zero means 2 MiB.
+	MaximumPacketSize int
+
+	// MaximumConnectSize is the largest CONNECT in bytes. Zero means 512 KiB.
+	MaximumConnectSize int
+
+	// ReceiveMaximum is how many QoS 1 and 2 PUBLISH packets of one client may
+	// be open at once; it is announced to 5.0 clients, and a client that
+	// exceeds it is disconnected with 0x93. Zero means 1,024; negative means
+	// 65,535, the most that MQTT allows.
+	ReceiveMaximum int
+
+	// MaximumInflight is how many QoS 1 and 2 messages may be on their way to
+	// one client unacknowledged; a client that announces a smaller Receive
+	// Maximum gets that. What exceeds it waits in the queue. Zero means 1,024;
+	// negative means 65,535.
+	MaximumInflight int
+
+	// TopicAliasMaximum is how many topic aliases a client may use towards the
+	// broker, and the most that the broker uses towards a client which allows
+	// aliases. Zero means 32; negative means none at all.
+	TopicAliasMaximum int
+
+	// MaximumTopicLevels bounds the levels of topic names and filters.
+	// Zero means 128; negative means no limit.
+	MaximumTopicLevels int
+
+	// MaximumFilters bounds the filters of one SUBSCRIBE or UNSUBSCRIBE; each
+	// one above it is answered with 0x97 (0x80 to 3.1.1 clients).
+	// Zero means 8,192; negative means no limit.
+	MaximumFilters int
+
+	// MaximumUserProperties bounds the user properties of one packet; a packet
+	// with more of them is answered with 0x97 and closes the connection.
+	// Zero means 256; negative means no limit.
+	MaximumUserProperties int
+
+	// QueueMessages bounds the messages that wait for one session, because it is
+	// offline, its window is full or its socket does not take them. What exceeds
+	// it is dropped as QueueFull says and reported to each [DropObserver].
+	// Zero means 10,000; negative means no limit.
+	QueueMessages int
+
+	// QueueBytes bounds the same queue in bytes of topic, properties and
+	// payload. Zero means 16 MiB; negative means no limit.
+	QueueBytes int
+
+	// QueueFull says what a full queue drops. Zero is [DropNewest].
+	QueueFull DropPolicy
+
+	// QueueQoS0 also queues QoS 0 messages for sessions that are offline.
+	QueueQoS0 bool
+
+	// OutboundBytes bounds what is encoded for one connection and not yet taken
+	// by its socket, in bytes. Further messages wait in the session's queue; the
+	// broker stops reading from a client whose own answers fill the buffer.
+	// Zero means 4 MiB; negative means no limit.
+	OutboundBytes int
+
+	// MaximumConnections, MaximumSessions, MaximumRetained and
+	// MaximumSubscriptions (per session) bound what their names say. Refusals
+	// carry 0x97. Zero and negative mean no limit.
+	MaximumConnections   int
+	MaximumSessions      int
+	MaximumRetained      int
+	MaximumSubscriptions int
+
+	// MessageRate and ByteRate bound what one client may publish per second, in
+	// messages and in bytes of whole packets. A client above them is not
+	// disconnected: the broker reads from it more slowly.
+	// Zero and negative mean no limit.
+	MessageRate int
+	ByteRate    int
+
+	// MemoryLimit bounds the bytes that messages hold in all queues and in the
+	// retained store together. At the limit queues count as full and new
+	// retained messages are refused with 0x97. Zero and negative mean no limit.
+	MemoryLimit int64
+
+	// MaximumSessionExpiry caps the Session Expiry Interval, also for 3.1.1
+	// clients with Clean Session 0. Zero and negative mean no cap.
+	MaximumSessionExpiry time.Duration
+
+	// MaximumKeepAlive caps the Keep Alive of 5.0 clients, which are told so by
+	// Server Keep Alive; older clients cannot be told and keep what they asked
+	// for. At most 65,535 seconds. Zero and negative mean no cap.
+	MaximumKeepAlive time.Duration
+
+	// DisableQoS1 limits everything to QoS 0, DisableQoS2 to QoS 1.
+	DisableQoS1 bool
+	DisableQoS2 bool
+
+	// These switch off what their names say; 5.0 clients are told in CONNACK.
+	DisableRetain                  bool
+	DisableWildcardSubscriptions   bool
+	DisableSharedSubscriptions     bool
+	DisableSubscriptionIdentifiers bool
+
+	// DeliverPerSubscription sends one copy for each of the matching
+	// subscriptions of a client, each with its own QoS and identifier, instead
+	// of one copy at the highest QoS with all identifiers.
+	DeliverPerSubscription bool
+
+	// SharedStrategy chooses the member of a shared subscription that gets a
+	// message, among its connected members as long as there are any.
+	// Zero is [RoundRobin].
+	SharedStrategy SharedStrategy
+
+	// ResponseInformation is given to 5.0 clients that ask for it (property 0x1A).
+	// Empty means none.
+	ResponseInformation string
+
+	// SysInterval is the time between two publications of the $SYS tree.
+	// Zero means 10 seconds; negative means that there is no $SYS tree.
+	SysInterval time.Duration
+
+	// ValidatePayloadFormat refuses a message with 0x99 whose Payload Format
+	// Indicator says UTF-8 and whose payload is not.
+	ValidatePayloadFormat bool
+
+	// Tolerations: what a strict broker refuses. Each is counted in [Stats]
+	// whether it is tolerated or not.
+
+	// TolerateBridgeLevel accepts the protocol levels 0x83 and 0x84, by which
+	// mosquitto bridges ask for No Local and Retain As Published on all their
+	// subscriptions. Otherwise they get CONNACK 0x01 and fall back.
+	TolerateBridgeLevel bool
+
+	// TolerateReceiveMaximum keeps a 5.0 client connected that exceeds the
+	// announced Receive Maximum.
+	TolerateReceiveMaximum bool
+
+	// TolerateLongClientIDs accepts 3.1 clients whose identifier has more than
+	// 23 characters.
+	TolerateLongClientIDs bool
+}
+
+// DropPolicy names what a full queue gives up. Either way a queued QoS 0
+// message gives way to a message of a higher QoS first.
+type DropPolicy byte
+
+const (
+	DropNewest DropPolicy = iota // the message that does not fit
+	DropOldest                   // the message that has waited longest
+)
+
+// SharedStrategy names how a member of a shared subscription is chosen.
+type SharedStrategy byte
+
+const (
+	RoundRobin SharedStrategy = iota // each connected member in turn
+	Random                           // any connected member
+	Sticky                           // the one that joined first, as long as it is connected
+	TopicHash                        // the same member for the same topic while the group does not change
+)
+
+const noLimit = math.MaxInt
+
+// withDefaults fills in every default; afterwards a limit is a plain number.
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	duration(&o.ConnectTimeout, 10*time.Second)
+	duration(&o.HookTimeout, 5*time.Second)
+	limit(&o.MaximumPacketSize, 2<<20, noLimit)
+	limit(&o.MaximumConnectSize, 512<<10, noLimit)
+	limit(&o.ReceiveMaximum, 1024, math.MaxUint16)
+	limit(&o.MaximumInflight, 1024, math.MaxUint16)
+	limit(&o.TopicAliasMaximum, 32, 0)
+	limit(&o.MaximumTopicLevels, 128, noLimit)
+	limit(&o.MaximumFilters, 8192, noLimit)
+	limit(&o.MaximumUserProperties, 256, noLimit)
+	limit(&o.QueueMessages, 10_000, noLimit)
+	limit(&o.QueueBytes, 16<<20, noLimit)
+	limit(&o.OutboundBytes, 4<<20, noLimit)
+	limit(&o.MaximumConnections, noLimit, noLimit)
+	limit(&o.MaximumSessions, noLimit, noLimit)
+	limit(&o.MaximumRetained, noLimit, noLimit)
+	limit(&o.MaximumSubscriptions, noLimit, noLimit)
+	limit(&o.MessageRate, noLimit, noLimit)
+	limit(&o.ByteRate, noLimit, noLimit)
+	if o.MemoryLimit <= 0 {
+		o.MemoryLimit = math.MaxInt64
+	}
+	duration(&o.MaximumSessionExpiry, forever)
+	duration(&o.MaximumKeepAlive, forever)
+	duration(&o.SysInterval, 10*time.Second)
+	return o
+}
+
+// forever is a duration that is never reached, and can still be added to a time.
+const forever = time.Duration(math.MaxInt64 / 4)
+
+func limit(n *int, whenZero, whenNegative int) {
+	switch {
+	case *n == 0:
+		*n = whenZero
+	case *n < 0:
+		*n = whenNegative
+	}
+}
+
+func duration(d *time.Duration, whenZero time.Duration) {
+	switch {
+	case *d == 0:
+		*d = whenZero
+	case *d < 0:
+		*d = forever
+	}
+}
+
+// validate reports the first option whose value cannot be meant.
+func (o Options) validate() error {
+	switch {
+	case o.ReceiveMaximum > math.MaxUint16:
+		return fmt.Errorf("petrel: Options.ReceiveMaximum is %d; at most 65535 is possible", o.ReceiveMaximum)
+	case o.MaximumInflight > math.MaxUint16:
+		return fmt.Errorf("petrel: Options.MaximumInflight is %d; at most 65535 is possible", o.MaximumInflight)
+	case o.TopicAliasMaximum > math.MaxUint16:
+		return fmt.Errorf("petrel: Options.TopicAliasMaximum is %d; at most 65535 is possible", o.TopicAliasMaximum)
+	case o.MaximumKeepAlive != forever && (o.MaximumKeepAlive < time.Second || o.MaximumKeepAlive > math.MaxUint16*time.Second):
+		return fmt.Errorf("petrel: Options.MaximumKeepAlive is %v; 1s to 65535s is possible", o.MaximumKeepAlive)
+	case o.QueueFull > DropOldest:
+		return fmt.Errorf("petrel: Options.QueueFull is %d, which names no policy", o.QueueFull)
+	case o.SharedStrategy > TopicHash:
+		return fmt.Errorf("petrel: Options.SharedStrategy is %d, which names no strategy", o.SharedStrategy)
+	}
+	return nil
+}
+
+// maximumQoS is the highest QoS that the options leave.
+func (o *Options) maximumQoS() QoS {
+	switch {
+	case o.DisableQoS1:
+		return AtMostOnce
+	case o.DisableQoS2:
+		return AtLeastOnce
+	}
+	return ExactlyOnce
+}

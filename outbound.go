@@ -1,0 +1,317 @@
+package petrel
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/internal/engine"
+)
+
+const (
+	// shareFrom is the payload size in bytes from which a payload is referred to
+	// by every outbound buffer instead of copied into each.
+	shareFrom = 16 << 10
+	// flushFrom is the size in bytes at which an outbound buffer is flushed
+	// before the batch that fills it has ended.
+	flushFrom = 64 << 10
+	// keepUpTo bounds the buffers that go back to the pool, in bytes.
+	keepUpTo = 64 << 10
+	// lastWords is how long a closing connection may take for its last packets.
+	lastWords = time.Second
+)
+
+// frames are encoded packets: bytes, and payloads that are spliced in by reference.
+type frames struct {
+	b    []byte
+	refs []reference
+}
+
+// reference is a payload that stands before b[at].
+type reference struct {
+	at      int
+	payload []byte
+}
+
+var framesPool = sync.Pool{New: func() any { return new(frames) }}
+
+func (f *frames) recycle() {
+	clear(f.refs)
+	f.b, f.refs = f.b[:0], f.refs[:0]
+	if cap(f.b) <= keepUpTo {
+		framesPool.Put(f)
+	}
+}
+
+// buffers splits f into the slices to be written, in order.
+func (f *frames) buffers() net.Buffers {
+	if len(f.refs) == 0 {
+		return net.Buffers{f.b}
+	}
+	v := make(net.Buffers, 0, 2*len(f.refs)+1)
+	from := 0
+	for _, r := range f.refs {
+		if r.at > from {
+			v = append(v, f.b[from:r.at])
+		}
+		v = append(v, r.payload)
+		from = r.at
+	}
+	if from < len(f.b) {
+		v = append(v, f.b[from:])
+	}
+	return v
+}
+
+// outbound is the bounded buffer between publishers and one client's socket.
+// Whoever pushes may flush without blocking; what the socket refuses is written
+// by a goroutine that lives until the buffer is empty. Exactly one goroutine
+// writes at a time. Nothing here blocks a publisher.
+type outbound struct {
+	client *Client
+	conn   *engine.Conn
+	limit  int         // bytes, from when it counts as full
+	more   atomic.Bool // the session has messages that waited for room here
+
+	mu       sync.Mutex    // held for moves of pointers and bytes only, never across I/O
+	pending  *frames       // nil while there is nothing to write
+	size     int           // bytes not yet taken by the socket, those being written included
+	promised bool          // somebody who pushed is going to flush
+	writing  bool          // some goroutine is between taking pending and the end of its write
+	closed   bool          // nothing more is taken
+	hold     chan struct{} // closed when the buffer is half empty again
+	idle     chan struct{} // closed when the writer has ended
+}
+
+// push appends a packet, given as head and payload. At idAt in the head, unless
+// that is 0, the packet identifier is put in. A shared payload is immutable and
+// may be referred to. It reports whether the caller has to flush, and how many
+// bytes wait now.
+func (o *outbound) push(head, payload []byte, idAt int, id uint16, shared bool) (mustFlush bool, size int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false, 0
+	}
+	if o.pending == nil {
+		o.pending = framesPool.Get().(*frames)
+	}
+	f := o.pending
+	start := len(f.b)
+	f.b = append(f.b, head...)
+	if idAt != 0 {
+		f.b[start+idAt], f.b[start+idAt+1] = byte(id>>8), byte(id)
+	}
+	if shared && len(payload) >= shareFrom {
+		f.refs = append(f.refs, reference{len(f.b), payload})
+	} else {
+		f.b = append(f.b, payload...)
+	}
+	o.size += len(head) + len(payload)
+	mustFlush = !o.promised
+	o.promised = true
+	return mustFlush, o.size
+}
+
+// pushLast appends the last packet of the connection and takes no more.
+func (o *outbound) pushLast(packet []byte) {
+	o.push(packet, nil, 0, 0, false)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
+// room reports whether messages may be pushed.
+func (o *outbound) room() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.size < o.limit
+}
+
+// waiting is how many bytes the socket has not taken.
+func (o *outbound) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.size
+}
+
+// flush writes what the socket takes, without blocking, and leaves the rest to a writer.
+func (o *outbound) flush() {
+	for {
+		f := o.take()
+		if f == nil {
+			return
+		}
+		n, err := o.tryWrite(f)
+		if err == nil && n < f.total() {
+			rest := f.after(n)
+			o.wrote(n)
+			o.client.broker.spawn(func() { o.write(rest, f) })
+			return
+		}
+		f.recycle()
+		if o.finish(n, err) {
+			continue
+		}
+		if err != nil {
+			o.client.stop(err)
+		} else if o.more.Load() {
+			o.client.broker.spawn(func() { o.write(nil, nil) })
+		}
+		return
+	}
+}
+
+// take makes the caller the writer of all that is pending, or returns nil.
+func (o *outbound) take() *frames {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.promised = false
+	if o.writing || o.pending == nil {
+		return nil
+	}
+	f := o.pending
+	o.pending = nil
+	o.writing = true
+	return f
+}
+
+// finish ends a write of n bytes, and reports whether more is pending.
+func (o *outbound) finish(n int, err error) (more bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.writing = false
+	o.wroteLocked(n, err)
+	if o.pending != nil {
+		return true
+	}
+	if o.idle != nil {
+		close(o.idle)
+		o.idle = nil
+	}
+	return false
+}
+
+func (o *outbound) wrote(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.wroteLocked(n, nil)
+}
+
+func (o *outbound) wroteLocked(n int, err error) {
+	o.size -= n
+	if err != nil {
+		o.closed = true
+		o.pending, o.size = nil, 0
+	}
+	if o.hold != nil && (o.closed || o.size <= o.limit/2) {
+		close(o.hold)
+		o.hold = nil
+	}
+}
+
+// tryWrite writes f as far as the socket takes it now.
+func (o *outbound) tryWrite(f *frames) (n int, err error) {
+	if len(f.refs) == 0 {
+		return o.conn.TryWrite(f.b)
+	}
+	for _, b := range f.buffers() {
+		m, err := o.conn.TryWrite(b)
+		n += m
+		if err != nil || m < len(b) {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// write is the writer: it blocks on the socket until rest, which is in f, and
+// everything that waits behind it is written.
+func (o *outbound) write(rest net.Buffers, f *frames) {
+	for {
+		if f != nil {
+			n, err := rest.WriteTo(o.conn.Conn)
+			f.recycle()
+			pending := o.finish(int(n), err)
+			if err != nil {
+				o.client.stop(err)
+				return
+			}
+			if !pending {
+				o.client.refill()
+			}
+		} else {
+			o.client.refill()
+		}
+		if f = o.take(); f == nil {
+			return
+		}
+		rest = f.buffers()
+	}
+}
+
+// held returns a channel that is closed when the buffer is no longer full, or
+// nil if it is not.
+func (o *outbound) held() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed || o.size <= o.limit {
+		return nil
+	}
+	if o.hold == nil {
+		o.hold = make(chan struct{})
+	}
+	return o.hold
+}
+
+// release lets a reader go on that waits for held, because the connection ends.
+func (o *outbound) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.hold != nil {
+		close(o.hold)
+		o.hold = nil
+	}
+}
+
+// close writes what is pending, for at most lastWords, and ends the writer.
+func (o *outbound) close() {
+	o.mu.Lock()
+	o.closed = true
+	o.mu.Unlock()
+	o.conn.SetWriteDeadline(time.Now().Add(lastWords))
+	o.flush()
+	o.mu.Lock()
+	if !o.writing {
+		o.mu.Unlock()
+		return
+	}
+	if o.idle == nil {
+		o.idle = make(chan struct{})
+	}
+	idle := o.idle
+	o.mu.Unlock()
+	<-idle
+}
+
+func (f *frames) total() int {
+	n := len(f.b)
+	for _, r := range f.refs {
+		n += len(r.payload)
+	}
+	return n
+}
+
+// after is what remains of f behind its first n bytes.
+func (f *frames) after(n int) net.Buffers {
+	v := f.buffers()
+	for len(v) > 0 && n >= len(v[0]) {
+		n -= len(v[0])
+		v = v[1:]
+	}
+	if len(v) > 0 {
+		v[0] = v[0][n:]
+	}
+	return v
+}

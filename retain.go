@@ -1,0 +1,182 @@
+package petrel
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/packets"
+	"github.com/petrelmq/petrel/topics"
+)
+
+// retained holds the retained message of each topic (MQTT 5.0, section
+// 3.3.1.3), and removes those that expire.
+type retained struct {
+	broker   *Broker
+	index    *topics.Retained[*message]
+	mu       sync.Mutex   // makes one step of looking at a limit and storing
+	expiring atomic.Int64 // messages with an expiry
+	alarm    alarm        // of the next look for expired ones
+}
+
+// sweepGap is how often expired messages are looked for. Until they are found
+// they cost memory, but nobody is sent them.
+const sweepGap = time.Minute
+
+func (r *retained) init(b *Broker) {
+	r.broker = b
+	r.index = topics.NewRetained[*message]()
+	r.alarm.owner = r
+}
+
+// keep stores p as the retained message of its topic, or removes the one that
+// there is if p has no payload. The error is the code for the publisher.
+func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(p.payload) == 0 || p.expires != 0 && p.expires <= bt.now {
+		if old, ok := r.index.Delete(string(p.topic)); ok {
+			r.gone(old)
+		}
+		return 0, nil
+	}
+	b := r.broker
+	m := p.message()
+	old, replaces := r.index.Get(m.topic)
+	size := int64(m.size())
+	if replaces {
+		size -= int64(old.size())
+	}
+	switch {
+	case !replaces && !isReserved(p.topic) && r.index.Len() >= b.opts.MaximumRetained:
+		return DropRetainedFull, &packets.Error{Code: packets.QuotaExceeded, Detail: "too many retained messages"}
+	case size > 0 && b.memory.Load()+size > b.opts.MemoryLimit:
+		return DropMemory, &packets.Error{Code: packets.QuotaExceeded, Detail: "the memory limit of the broker is reached"}
+	}
+	if old, ok := r.index.Set(m.topic, m); ok {
+		r.gone(old)
+	}
+	b.memory.Add(int64(m.size()))
+	if m.expires != 0 && r.expiring.Add(1) == 1 {
+		b.alarms.set(&r.alarm, bt.now.after(sweepGap))
+	}
+	return 0, nil
+}
+
+// gone accounts for a message that is no longer kept.
+func (r *retained) gone(m *message) {
+	r.broker.memory.Add(-int64(m.size()))
+	if m.expires != 0 {
+		r.expiring.Add(-1)
+	}
+}
+
+// expire removes m, if it is still the retained message of its topic.
+func (r *retained) expire(m *message) {
+	if old, ok := r.index.DeleteFunc(m.topic, func(now *message) bool { return now == m }); ok {
+		r.gone(old)
+	}
+}
+
+// ring looks for expired messages.
+func (r *retained) ring(instant) {
+	r.broker.spawn(func() {
+		var some []*message
+		for c := topics.NewCursorAll(); !c.Done(); {
+			some = r.index.Next(&c, some[:0], 256)
+			now := r.broker.alarms.now()
+			for _, m := range some {
+				if m.expired(now) {
+					r.expire(m)
+				}
+			}
+			if r.broker.ctx.Err() != nil {
+				return
+			}
+		}
+		if r.expiring.Load() > 0 {
+			r.broker.alarms.set(&r.alarm, r.broker.alarms.now().after(sweepGap))
+		}
+	})
+}
+
+// replay is the retained messages that a subscription is owed: a place in the
+// index, from which they are read as the socket takes them. They count against
+// no queue, and are never dropped for want of room. Guarded by session.mu.
+type replay struct {
+	entry   *entry
+	cursor  topics.Cursor
+	pending []*message // read from the index and not sent
+}
+
+// replayStep is how many messages are read from the index at once.
+const replayStep = 32
+
+// prepareReplay makes the replay of a new subscription, or returns nil if it
+// gets no retained messages. Where each delivery has to be authorised, that is
+// done here, as no hook may be asked under a lock.
+func (c *Client) prepareReplay(bt *batch, e *entry) *replay {
+	b, sub := c.broker, &e.Value
+	if sub.shared || sub.handling == 2 || b.opts.DisableRetain {
+		return nil
+	}
+	r := &replay{entry: e, cursor: topics.NewCursor(sub.filter)}
+	if !sub.check {
+		return r
+	}
+	for !r.cursor.Done() {
+		bt.retained = b.retained.index.Next(&r.cursor, bt.retained[:0], replayStep)
+		for _, m := range bt.retained {
+			q := AccessRequest{Client: c, Action: Receive, Topic: m.topic, QoS: min(m.qos, sub.qos), Retain: true}
+			if b.authorize(c.context(), &q) == nil {
+				r.pending = append(r.pending, m)
+			} else {
+				bt.dropMessage(c.id, m, m.qos, DropNotAuthorized)
+			}
+		}
+	}
+	return r
+}
+
+// replayNextLocked sends one of the retained messages that are owed, and
+// reports whether it may be called again at once.
+func (s *session) replayNextLocked(bt *batch) bool {
+	if len(s.replays) == 0 {
+		return false
+	}
+	r := s.replays[0]
+	index := s.broker.retained.index
+	if len(r.pending) == 0 {
+		if r.cursor.Done() {
+			s.replays[0] = nil
+			if s.replays = s.replays[1:]; len(s.replays) == 0 {
+				s.replays = nil
+			}
+			return true
+		}
+		r.pending = index.Next(&r.cursor, r.pending, replayStep)
+		return true
+	}
+	m, sub := r.pending[0], &r.entry.Value
+	qos := min(m.qos, sub.qos)
+	if qos > AtMostOnce && s.quota <= 0 {
+		return false
+	}
+	r.pending[0] = nil
+	if r.pending = r.pending[1:]; len(r.pending) == 0 {
+		r.pending = nil
+	}
+	if now, ok := index.Get(m.topic); !ok || now != m {
+		return true // it was replaced, and its successor delivered like any message
+	}
+	if m.expired(bt.now) {
+		s.broker.retained.expire(m)
+		return true
+	}
+	if sub.noLocal && m.origin == s.id {
+		return true
+	}
+	bt.waiting.from(m, bt.waiting.topic)
+	s.sendLocked(bt, &bt.waiting, &target{session: s, ids: sub.ids, qos: qos, retain: true})
+	return true
+}

@@ -1,0 +1,156 @@
+package petrel
+
+import (
+	"github.com/petrelmq/petrel/packets"
+)
+
+// target is one copy of a publication for one session.
+type target struct {
+	session *session
+	ids     []uint32
+	shared  *entry
+	qos     QoS
+	retain  bool
+	dup     bool
+}
+
+// route gives p to every session with a matching subscription, connected or
+// not, and reports how many there were. No lock is held while it delivers.
+func (b *Broker) route(bt *batch, p *publication) int {
+	b.tree.Match(p.topic, &bt.matches)
+	bt.collect(p)
+	for i := range bt.targets {
+		t := &bt.targets[i]
+		t.session.deliver(bt, p, t)
+		bt.relieve()
+	}
+	return len(bt.targets)
+}
+
+// collect makes targets of the subscriptions that match: one for each session,
+// however many of its subscriptions match, and one for each shared subscription.
+func (bt *batch) collect(p *publication) {
+	bt.targets = bt.targets[:0]
+	overlapping := !bt.broker.opts.DeliverPerSubscription && overlaps(bt.matches.Entries)
+	if overlapping {
+		bt.overlap.begin(len(bt.matches.Entries))
+	}
+	for _, e := range bt.matches.Entries {
+		sub := &e.Value
+		if sub.noLocal && sub.session.id == p.origin {
+			continue
+		}
+		if sub.check && !bt.broker.mayReceive(bt, sub, p) {
+			continue
+		}
+		t := target{session: sub.session, ids: sub.ids, qos: min(sub.qos, p.qos), retain: p.retain && sub.asIs}
+		if overlapping {
+			if i, again := bt.overlap.place(sub.session, bt.targets); again {
+				bt.targets[i].merge(&t)
+				continue
+			}
+		}
+		bt.targets = append(bt.targets, t)
+	}
+	for _, g := range bt.matches.Groups {
+		if e := bt.broker.choose(bt, g, p); e != nil {
+			sub := &e.Value
+			bt.targets = append(bt.targets, target{
+				session: sub.session, ids: sub.ids, shared: e, qos: min(sub.qos, p.qos), retain: p.retain && sub.asIs,
+			})
+		}
+	}
+}
+
+// merge makes one copy of two (MQTT 5.0, section 3.3.4).
+func (t *target) merge(u *target) {
+	t.qos = max(t.qos, u.qos)
+	t.retain = t.retain || u.retain
+	if len(u.ids) > 0 {
+		t.ids = append(t.ids[:len(t.ids):len(t.ids)], u.ids...)
+	}
+}
+
+// overlaps reports whether a session may be there twice: only if not all
+// subscriptions have the same filter.
+func overlaps(entries []*entry) bool {
+	for i := 1; i < len(entries); i++ {
+		if entries[i].Value.filter != entries[0].Value.filter {
+			return true
+		}
+	}
+	return false
+}
+
+// overlap finds the target of a session that has one already. It is a hash
+// table over the places in batch.targets that is reused without being cleared.
+type overlap struct {
+	slots []overlapSlot
+	round uint32
+}
+
+type overlapSlot struct {
+	round uint32
+	place int32
+}
+
+func (o *overlap) begin(n int) {
+	size := 16
+	for size < 2*n {
+		size *= 2
+	}
+	if len(o.slots) < size {
+		o.slots, o.round = make([]overlapSlot, size), 0
+	}
+	if o.round++; o.round == 0 {
+		clear(o.slots)
+		o.round = 1
+	}
+}
+
+// place returns the place of the session in targets. If it has none, it gets the
+// next one, which the caller has to fill.
+func (o *overlap) place(s *session, targets []target) (i int, again bool) {
+	mask := uint64(len(o.slots) - 1)
+	for h := s.serial * 0x9E3779B97F4A7C15 >> 20; ; h++ {
+		slot := &o.slots[h&mask]
+		if slot.round != o.round {
+			*slot = overlapSlot{o.round, int32(len(targets))}
+			return len(targets), false
+		}
+		if targets[slot.place].session == s {
+			return int(slot.place), true
+		}
+	}
+}
+
+// mayReceive asks whether the session may be sent p.
+func (b *Broker) mayReceive(bt *batch, sub *subscription, p *publication) bool {
+	c := sub.session.lastClient()
+	if c == nil {
+		return false
+	}
+	r := AccessRequest{Client: c, Action: Receive, Topic: string(p.topic), QoS: min(sub.qos, p.qos), Retain: p.retain}
+	if err := b.authorize(bt.context(), &r); err != nil {
+		bt.drop(sub.session.id, p, p.qos, DropNotAuthorized)
+		return false
+	}
+	return true
+}
+
+// publishFromHost routes a message of the host or of the broker itself.
+func (b *Broker) publishFromHost(bt *batch, m *Message) packets.ReasonCode {
+	p := &bt.pub
+	bt.heads.forget()
+	p.setFrom(m, bt.now)
+	if p.retain {
+		if reason, err := b.retained.keep(bt, p); err != nil {
+			b.dropped(bt, "", m.Topic, p.qos, reason)
+			return packets.ReasonOf(err)
+		}
+	}
+	if b.route(bt, p) == 0 {
+		return packets.NoMatchingSubscribers
+	}
+	return packets.Success
+}

@@ -1,0 +1,366 @@
+package petrel
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/petrelmq/petrel/packets"
+)
+
+// session is what outlives a connection (MQTT 5.0, section 4.1). It belongs to
+// the identity that created it, not to whoever knows its client identifier.
+type session struct {
+	broker   *Broker
+	id       string
+	identity string
+	serial   uint64      // tells sessions apart, also those with the same identifier
+	alarm    alarm       // of the session expiry and of the delayed will
+	online   atomic.Bool // client is set; a hint for the choice of a shared member
+
+	mu     sync.Mutex
+	owner  *Client // the connection that may touch the session, nil if there is none
+	client *Client // the owner, once it got its CONNACK: messages can be sent
+	ended  bool    // nothing may be added any more
+	last   *Client // the last that was online, as long as a subscription has to ask about it
+	checks bool    // some subscription has to be authorised for each delivery
+
+	takeovers takeovers
+
+	expiry      uint32  // Session Expiry Interval, in seconds
+	expires     instant // when the session ends without a connection; 0 means never
+	pendingWill *will   // delayed, of a connection that has ended
+	willDue     instant
+
+	subs     subscriptionSet
+	queue    queue
+	purged   instant // when expired messages were last looked for in the queue
+	flights  inflight
+	quota    int             // how many more QoS 1 and 2 messages may be sent on this connection
+	resend   []uint16        // flights that wait for quota to be sent again, in order
+	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
+	replays  []*replay       // retained messages that its subscriptions are still owed
+}
+
+// neverExpires is the Session Expiry Interval of a session without an end.
+const neverExpires = math.MaxUint32
+
+func newSession(b *Broker, id, identity string) *session {
+	s := &session{broker: b, id: id, identity: identity, serial: b.serials.Add(1)}
+	s.alarm.owner = s
+	return s
+}
+
+// goOfflineLocked takes the session from its connection.
+func (s *session) goOfflineLocked() {
+	s.owner, s.client = nil, nil
+	if !s.checks {
+		s.last = nil
+	}
+	s.online.Store(false)
+	s.resend = nil
+	s.flights.settle()
+	for id := range s.received {
+		s.received[id] = false
+	}
+}
+
+// takeovers notices connections that displace each other: a client identifier
+// that was given twice.
+type takeovers struct{ last, before, told instant }
+
+// note counts a takeover, and reports whether it is the third within a minute,
+// once a minute.
+func (t *takeovers) note(now instant) bool {
+	third := t.before != 0 && now-t.before < instant(time.Minute)
+	t.before, t.last = t.last, now
+	if !third || t.told != 0 && now-t.told < instant(time.Minute) {
+		return false
+	}
+	t.told = now
+	return true
+}
+
+// lastClient is the client to ask about when the session is sent something.
+func (s *session) lastClient() *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// waitLocked starts the time of a session without a connection.
+func (s *session) waitLocked(now instant, w *will) {
+	s.expires = 0
+	if s.expiry != neverExpires {
+		s.expires = now.after(time.Duration(s.expiry) * time.Second)
+	}
+	if s.pendingWill = w; w != nil {
+		s.willDue = now.after(time.Duration(w.delay) * time.Second)
+		if s.expires != 0 {
+			s.willDue = min(s.willDue, s.expires)
+		}
+	}
+	s.alarmLocked()
+}
+
+func (s *session) alarmLocked() {
+	at := s.expires
+	if s.pendingWill != nil && (at == 0 || s.willDue < at) {
+		at = s.willDue
+	}
+	if at != 0 {
+		s.broker.alarms.set(&s.alarm, at)
+	}
+}
+
+// ring is called when the will or the session is due.
+func (s *session) ring(instant) {
+	b := s.broker
+	b.spawn(func() {
+		ended, due := b.expire(s)
+		if ended {
+			b.endSession(s, SessionExpired)
+			b.stats.expired.Add(1)
+		}
+		b.publishWill(due)
+	})
+}
+
+// endSession removes what an ended session holds. Messages that it has by shared
+// subscriptions go to other members.
+func (b *Broker) endSession(s *session, kind SessionEventKind) {
+	b.alarms.stop(&s.alarm)
+	s.mu.Lock()
+	subs := s.subs.list
+	held := s.takeAllLocked()
+	s.mu.Unlock()
+	for _, e := range subs {
+		b.tree.Remove(e)
+	}
+	bt := b.batch()
+	defer bt.finish()
+	for i := range held {
+		d := &held[i]
+		if d.shared == nil || !b.redispatch(bt, d, s, false) {
+			b.dropped(bt, s.id, d.msg.topic, d.qos, DropSessionEnded)
+		}
+	}
+	b.sessionChanged(s, kind)
+}
+
+// takeAllLocked empties the session and returns the messages that were not
+// delivered. QoS 2 messages that were sent belong to the client and are not among them.
+func (s *session) takeAllLocked() (held []delivery) {
+	for _, f := range s.flights.ordered() {
+		if f.state == awaitAck && (f.qos == AtLeastOnce || f.shared == nil) {
+			held = append(held, f.delivery)
+		}
+	}
+	held = append(held, s.queue.removeFunc(func(*delivery) bool { return true })...)
+	for i := range held {
+		s.broker.memory.Add(-int64(held[i].msg.size()))
+	}
+	s.subs, s.queue, s.flights = subscriptionSet{}, queue{}, inflight{}
+	s.received, s.replays, s.resend = nil, nil, nil
+	return held
+}
+
+// deliver gives the session one copy of p: it is sent, or queued, or dropped.
+func (s *session) deliver(bt *batch, p *publication, t *target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.client
+	switch {
+	case s.ended:
+		bt.drop(s.id, p, t.qos, DropSessionEnded)
+	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
+		bt.drop(s.id, p, t.qos, DropOffline)
+	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.quota <= 0, !c.out.room():
+		s.enqueueLocked(bt, delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+	default:
+		s.sendLocked(bt, p, t)
+	}
+}
+
+// enqueueLocked lets d wait, as far as the limits of the queue allow.
+func (s *session) enqueueLocked(bt *batch, d delivery) {
+	o := &s.broker.opts
+	if d.msg.expired(bt.now) {
+		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
+		return
+	}
+	size := d.msg.size()
+	for s.queue.live >= o.QueueMessages || s.queue.bytes+size > o.QueueBytes {
+		if !s.makeRoomLocked(bt, d.qos) {
+			bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
+			return
+		}
+	}
+	if s.broker.memory.Add(int64(size)) > o.MemoryLimit {
+		s.broker.memory.Add(-int64(size))
+		bt.dropMessage(s.id, d.msg, d.qos, DropMemory)
+		return
+	}
+	s.queue.push(d)
+}
+
+// makeRoomLocked drops one queued message for a newer one of the given QoS, and
+// reports whether it did.
+func (s *session) makeRoomLocked(bt *batch, qos QoS) bool {
+	if s.dropExpiredLocked(bt) {
+		return true
+	}
+	most := AtMostOnce
+	switch {
+	case qos > AtMostOnce && s.queue.qos0 > 0:
+	case s.broker.opts.QueueFull == DropOldest:
+		most = ExactlyOnce
+	default:
+		return false
+	}
+	d, ok := s.queue.evict(most)
+	if ok {
+		s.broker.memory.Add(-int64(d.msg.size()))
+		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
+	}
+	return ok
+}
+
+// dropExpiredLocked drops the queued messages that have expired, at most once a
+// second, and reports whether there were any.
+func (s *session) dropExpiredLocked(bt *batch) bool {
+	if s.purged != 0 && bt.now-s.purged < instant(time.Second) {
+		return false
+	}
+	s.purged = bt.now
+	expired := s.queue.removeFunc(func(d *delivery) bool { return d.msg.expired(bt.now) })
+	for i := range expired {
+		d := &expired[i]
+		s.broker.memory.Add(-int64(d.msg.size()))
+		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
+	}
+	return len(expired) > 0
+}
+
+// sendLocked puts p into the outbound buffer of the connection, and into the
+// table of flights if it has to be acknowledged.
+func (s *session) sendLocked(bt *batch, p *publication, t *target) {
+	c := s.client
+	if p.expires != 0 && p.expires < bt.now {
+		bt.drop(s.id, p, t.qos, DropExpired)
+		return
+	}
+	head, idAt := bt.head(c, p, t, false)
+	if len(head)+len(p.payload) > c.maximumPacket {
+		if head, idAt = bt.head(c, p, t, true); len(head)+len(p.payload) > c.maximumPacket {
+			bt.drop(s.id, p, t.qos, DropTooLarge)
+			return
+		}
+	}
+	var id uint16
+	if t.qos > AtMostOnce {
+		f := s.flights.add(delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		s.broker.memory.Add(int64(f.msg.size()))
+		s.quota--
+		id = f.id
+	}
+	bt.push(c, head, p, idAt, id)
+	bt.learnAlias(c, p)
+}
+
+// pumpLocked sends what waits: flights to be sent again, then the queue, then
+// retained messages, as far as quota and socket allow.
+func (s *session) pumpLocked(bt *batch) {
+	c := s.client
+	if c == nil {
+		return
+	}
+	for {
+		if c.out.waiting() >= flushFrom {
+			c.out.more.Store(true)
+			if c.out.waiting() >= flushFrom {
+				return // whoever flushes sees more, and comes back
+			}
+		}
+		if !s.sendNextLocked(bt) {
+			c.out.more.Store(false)
+			return
+		}
+	}
+}
+
+// sendNextLocked sends one of the messages that wait, or drops it. It reports
+// whether it may be called again at once.
+func (s *session) sendNextLocked(bt *batch) bool {
+	if len(s.resend) > 0 {
+		if s.quota <= 0 {
+			return false
+		}
+		f := s.flights.get(s.resend[0])
+		s.resend = s.resend[1:]
+		if f != nil && f.unsent {
+			s.sendAgainLocked(bt, f)
+		}
+		return true
+	}
+	if d := s.queue.first(); d != nil {
+		if d.qos > AtMostOnce && s.quota <= 0 {
+			return false
+		}
+		next := *d
+		s.queue.pop()
+		s.broker.memory.Add(-int64(next.msg.size()))
+		bt.waiting.from(next.msg, bt.waiting.topic)
+		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain})
+		return true
+	}
+	return s.replayNextLocked(bt)
+}
+
+// sendAgainLocked sends a flight on a new connection, with its old identifier
+// and DUP. The message is sent even if it has expired.
+func (s *session) sendAgainLocked(bt *batch, f *flight) {
+	c := s.client
+	p := &bt.waiting
+	p.from(f.msg, p.topic)
+	t := target{session: s, ids: f.ids, qos: f.qos, retain: f.retain, dup: true}
+	head, idAt := bt.head(c, p, &t, true)
+	f.unsent = false
+	if len(head)+len(p.payload) > c.maximumPacket {
+		bt.drop(s.id, p, f.qos, DropTooLarge)
+		s.finishLocked(f)
+		return
+	}
+	s.quota--
+	f.counted = true
+	bt.push(c, head, p, idAt, f.id)
+}
+
+// resumeLocked sends again what the last connection did not finish, in the order
+// in which it was sent.
+func (s *session) resumeLocked(bt *batch) {
+	for _, f := range s.flights.ordered() {
+		f.counted = false
+		switch {
+		case f.state == awaitComp:
+			bt.reply(s.client, &packets.Pubrel{PacketID: f.id})
+		case s.quota > 0:
+			s.sendAgainLocked(bt, f)
+		default:
+			f.unsent = true
+			s.resend = append(s.resend, f.id)
+		}
+	}
+}
+
+// finishLocked ends a flight and gives its quota back.
+func (s *session) finishLocked(f *flight) {
+	if f.counted {
+		s.quota++
+	}
+	if f.msg != nil {
+		s.broker.memory.Add(-int64(f.msg.size()))
+	}
+	s.flights.remove(f)
+}

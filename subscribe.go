@@ -1,0 +1,214 @@
+package petrel
+
+import (
+	"io"
+	"slices"
+
+	"github.com/petrelmq/petrel/packets"
+	"github.com/petrelmq/petrel/topics"
+)
+
+// wish is one filter of a SUBSCRIBE, and what comes of it.
+type wish struct {
+	entry *entry // nil if it is refused
+	code  packets.ReasonCode
+	isNew bool
+	owed  *replay // the retained messages that it gets
+}
+
+// subscribe handles a SUBSCRIBE (MQTT 5.0, section 3.8). The hooks are asked
+// first; then, in one step, the subscriptions take effect, SUBACK is sent, and
+// retained messages begin to follow it.
+func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
+	p := &bt.in.subscribe
+	if err := p.Decode(flags, body, c.version); err != nil {
+		return err
+	}
+	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
+		return err
+	}
+	if p.SubscriptionID != 0 && c.broker.opts.DisableSubscriptionIdentifiers {
+		return packets.SubscriptionIdentifiersNotSupported
+	}
+	wishes := make([]wish, 0, p.Subscriptions.Len())
+	var ids []uint32
+	if p.SubscriptionID != 0 {
+		ids = []uint32{p.SubscriptionID}
+	}
+	for sub := range p.Subscriptions.All() {
+		if len(wishes) >= c.broker.opts.MaximumFilters {
+			wishes = append(wishes, wish{code: packets.QuotaExceeded})
+			continue
+		}
+		w, err := c.judge(bt, &sub)
+		if err != nil {
+			return err
+		}
+		if w.entry != nil {
+			w.entry.Value.ids = ids
+			w.owed = c.prepareReplay(bt, w.entry)
+		}
+		wishes = append(wishes, w)
+	}
+	if err := c.enter(bt, p.PacketID, wishes); err != nil {
+		return err
+	}
+	for i := range wishes {
+		if e := wishes[i].entry; e != nil && len(c.broker.hooks.subscription) > 0 {
+			observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Subscribed(c, e.Value.public()) })
+		}
+	}
+	return nil
+}
+
+// judge decides on one filter. An error ends the connection.
+func (c *Client) judge(bt *batch, sub *packets.Subscription) (wish, error) {
+	o := &c.broker.opts
+	if err := topics.CheckFilter(sub.Filter, o.MaximumTopicLevels); err != nil {
+		return wish{code: packets.TopicFilterInvalid}, nil
+	}
+	group, inner, shared := topics.SplitShared(sub.Filter)
+	switch {
+	case shared && o.DisableSharedSubscriptions:
+		return wish{}, packets.SharedSubscriptionsNotSupported
+	case shared && sub.NoLocal:
+		return wish{}, &packets.Error{Code: packets.ProtocolError, Detail: "No Local on a shared subscription"}
+	case o.DisableWildcardSubscriptions && topics.HasWildcard(inner):
+		return wish{}, packets.WildcardSubscriptionsNotSupported
+	}
+	e := &entry{Value: subscription{
+		session: c.session, filter: string(sub.Filter), qos: min(sub.QoS, o.maximumQoS()), handling: sub.RetainHandling,
+		shared: shared, noLocal: sub.NoLocal || c.bridge && !shared, asIs: sub.RetainAsPublished || c.bridge,
+	}}
+	if len(c.broker.hooks.authorize) > 0 {
+		if c.broker.hooks.slow.Load() {
+			bt.flush()
+		}
+		r := AccessRequest{Client: c, Action: Subscribe, Topic: string(inner), Share: string(group), QoS: e.Value.qos}
+		if err := c.broker.authorize(c.context(), &r); err != nil {
+			return wish{code: subackCode(err)}, nil
+		}
+		e.Value.check = r.CheckDeliveries
+	}
+	return wish{entry: e, code: packets.ReasonCode(e.Value.qos)}, nil
+}
+
+// subackCode is the code in SUBACK for a refusal of a hook.
+func subackCode(err error) packets.ReasonCode {
+	switch code := packets.ReasonOf(err); {
+	case code == packets.UnspecifiedError:
+		return packets.NotAuthorized
+	case code.AllowedIn(packets.TypeSuback):
+		return code
+	}
+	return packets.ImplementationSpecificError
+}
+
+// enter makes the subscriptions take effect and answers.
+func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != c {
+		return io.EOF
+	}
+	ack := packets.Suback{PacketID: id, Reasons: bt.reasons[:0]}
+	for i := range wishes {
+		w := &wishes[i]
+		if w.entry != nil {
+			s.subscribeLocked(w)
+		}
+		ack.Reasons = append(ack.Reasons, w.code)
+	}
+	bt.reasons = ack.Reasons[:0]
+	bt.reply(c, &ack)
+	s.pumpLocked(bt)
+	return nil
+}
+
+// subscribeLocked adds a subscription or replaces the one with its filter.
+func (s *session) subscribeLocked(w *wish) {
+	sub := &w.entry.Value
+	old := s.subs.get(sub.filter)
+	if old == nil && len(s.subs.list) >= s.broker.opts.MaximumSubscriptions {
+		w.entry, w.code = nil, packets.QuotaExceeded
+		return
+	}
+	s.subs.put(w.entry)
+	s.checks = s.checks || sub.check
+	if old == nil {
+		w.isNew = true
+		s.broker.tree.Add(sub.filter, w.entry)
+	} else {
+		s.broker.tree.Replace(old, w.entry)
+	}
+	if w.owed != nil && (sub.handling == 0 || w.isNew) {
+		s.dropReplayLocked(sub.filter)
+		s.replays = append(s.replays, w.owed)
+	} else if old != nil {
+		s.moveReplayLocked(old, w.entry)
+	}
+}
+
+// unsubscribe handles an UNSUBSCRIBE (MQTT 5.0, section 3.10).
+func (c *Client) unsubscribe(bt *batch, flags byte, body []byte) error {
+	p := &bt.in.unsubscribe
+	if err := p.Decode(flags, body, c.version); err != nil {
+		return err
+	}
+	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
+		return err
+	}
+	removed, err := c.remove(bt, p)
+	for _, e := range removed {
+		observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Unsubscribed(c, e.Value.filter) })
+	}
+	return err
+}
+
+// remove takes the subscriptions away and answers.
+func (c *Client) remove(bt *batch, p *packets.Unsubscribe) (removed []*entry, err error) {
+	b, s := c.broker, c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client != c {
+		return nil, io.EOF
+	}
+	ack := packets.Unsuback{PacketID: p.PacketID, Reasons: bt.reasons[:0]}
+	for filter := range p.Filters.All() {
+		code := packets.NoSubscriptionExisted
+		switch {
+		case len(ack.Reasons) >= b.opts.MaximumFilters:
+			code = packets.ImplementationSpecificError // MQTT has no 0x97 here
+		case topics.CheckFilter(filter, b.opts.MaximumTopicLevels) != nil:
+			code = packets.TopicFilterInvalid
+		default:
+			if e := s.subs.remove(string(filter)); e != nil {
+				code = packets.Success
+				b.tree.Remove(e)
+				s.dropReplayLocked(e.Value.filter)
+				removed = append(removed, e)
+			}
+		}
+		ack.Reasons = append(ack.Reasons, code)
+	}
+	bt.reasons = ack.Reasons[:0]
+	bt.reply(c, &ack)
+	return removed, nil
+}
+
+// dropReplayLocked gives up the retained messages that the subscription with
+// the filter is still owed.
+func (s *session) dropReplayLocked(filter string) {
+	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.entry.Value.filter == filter })
+}
+
+// moveReplayLocked lets a subscription that replaces another go on with what
+// that is owed.
+func (s *session) moveReplayLocked(from, to *entry) {
+	for _, r := range s.replays {
+		if r.entry == from {
+			r.entry = to
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package petrel
+
+import (
+	"github.com/petrelmq/petrel/packets"
+)
+
+// will is the message that a client leaves with the broker (MQTT 5.0, section
+// 3.1.2.5), as it will be published.
+type will struct {
+	client    *Client
+	delay     uint32 // Will Delay Interval, in seconds
+	topic     []byte
+	payload   []byte
+	props     packets.Properties
+	qos       QoS
+	retain    bool
+	hasExpiry bool
+	expiry    uint32 // in seconds, from its publication on
+}
+
+// newWill copies the will of a CONNECT.
+func newWill(c *Client, w *packets.Will) *will {
+	return &will{
+		client: c, delay: w.DelayInterval, topic: clone(w.Topic), payload: clone(w.Payload),
+		props: packets.Properties(clone(w.Properties)), qos: w.QoS, retain: w.Retain,
+		hasExpiry: w.HasMessageExpiry, expiry: w.MessageExpiryInterval,
+	}
+}
+
+// publication is the will as it is published now.
+func (w *will) publication(now instant) publication {
+	p := publication{
+		topic: w.topic, payload: w.payload, props: w.props, origin: w.client.id, qos: w.qos, retain: w.retain,
+	}
+	if w.hasExpiry {
+		p.expires = expiresAt(now, w.expiry)
+	}
+	return p
+}
+
+// public is the will as hooks see it.
+func (w *will) public(now instant) *Message {
+	p := w.publication(now)
+	return p.public(now)
+}
+
+// publishWill publishes a will that has become due: it goes the way of any
+// message of its client. Nil is no will.
+func (b *Broker) publishWill(w *will) {
+	if w == nil {
+		return
+	}
+	bt := b.batch()
+	defer bt.finish()
+	bt.pub = w.publication(bt.now)
+	if _, err := w.client.pass(bt, &bt.pub, true); err != nil {
+		b.log.Info("petrel: a will was refused", "client", w.client.id, "topic", string(w.topic), "error", err)
+		return
+	}
+	w.client.observePublished(bt, &bt.pub)
+}
