@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/petrelmq/petrel/internal/engine"
@@ -261,6 +262,9 @@ func (c *Client) fit(p packets.Packet, shrink func()) []byte {
 // isNetworkError reports whether the connection broke, so that nothing can be said on it.
 func isNetworkError(err error) bool {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, net.ErrClosed) {
+		return true
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
 		return true
 	}
 	_, ok := errors.AsType[*net.OpError](err)

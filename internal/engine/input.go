@@ -16,8 +16,10 @@ func (in *input) fill() error {
 	if in.conn.raw != nil {
 		return in.fillRaw()
 	}
-	// A plain connection cannot be waited for without reading. The first byte is
-	// never the last of a packet, so that the second read does not wait long.
+	// A plain connection cannot be waited for without reading. So it is read from
+	// twice: a byte without a buffer, and then what has come with it. The second
+	// read must not wait for a peer that has said all it wants to say: it is left
+	// out when the byte may be the last of a packet.
 	one := in.conn.wait.one[:]
 	n, err := in.conn.Read(one)
 	if n == 0 {
@@ -26,8 +28,12 @@ func (in *input) fill() error {
 		}
 		return err
 	}
+	begun := len(in.b)
 	in.reserve()
 	in.b = append(in.b, one[0])
+	if begun > 0 && len(in.b) >= in.need {
+		return nil
+	}
 	n, err = in.conn.Read(in.b[len(in.b):cap(in.b)])
 	in.b = in.b[:len(in.b)+n]
 	if n > 0 {
