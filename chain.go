@@ -123,6 +123,13 @@ var (
 	errHookLate  = errors.New("petrel: the hook did not decide in time")
 )
 
+// decision is a refusal of a hook. What it says is for the log, and not for the
+// client, unless there is a [Refusal] in it.
+type decision struct{ err error }
+
+func (d *decision) Error() string { return d.err.Error() }
+func (d *decision) Unwrap() error { return d.err }
+
 // decide asks one hook on the calling goroutine, and refuses if it panics or
 // answers too late.
 func (b *Broker) decide(ctx context.Context, hook any, ask func(context.Context) error) (err error) {
@@ -138,6 +145,9 @@ func (b *Broker) decide(ctx context.Context, hook any, ask func(context.Context)
 	err = ask(ctx)
 	if slow := time.Since(start) > slowDecision; slow != b.hooks.slow.Load() {
 		b.hooks.slow.Store(slow)
+	}
+	if err != nil {
+		err = &decision{err}
 	}
 	if err == nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", errHookLate, ctx.Err())

@@ -51,6 +51,9 @@ func toPeer(err error) (reason, reference string, properties []UserProperty) {
 	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r.ReasonString, r.ServerReference, r.UserProperties
 	}
+	if _, ok := errors.AsType[*decision](err); ok {
+		return "", "", nil
+	}
 	if e, ok := errors.AsType[*packets.Error](err); ok {
 		return e.Detail, "", nil
 	}

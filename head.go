@@ -34,6 +34,9 @@ func headKey(v5 bool, qos QoS, retain bool) int {
 func (bt *batch) head(c *Client, p *publication, t *target, plain bool) (head []byte, idAt int) {
 	v5 := c.version == packets.V5
 	own := v5 && (len(t.ids) > 0 || c.aliasesOut != nil && !plain) || t.dup
+	if plain && c.aliasesOut != nil {
+		c.aliasesOut.offered = 0
+	}
 	if own || p != &bt.pub {
 		bt.fill(c, p, t)
 		bt.out.SubscriptionIDs = append(bt.out.SubscriptionIDs, t.ids...)

@@ -159,7 +159,7 @@ func (s *session) replayNextLocked(bt *batch) bool {
 	}
 	m, sub := r.pending[0], &r.entry.Value
 	qos := min(m.qos, sub.qos)
-	if qos > AtMostOnce && s.quota <= 0 {
+	if qos > AtMostOnce && s.fullLocked() {
 		return false
 	}
 	r.pending[0] = nil

@@ -176,12 +176,16 @@ func (s *session) deliver(bt *batch, p *publication, t *target) {
 		bt.drop(s.id, p, t.qos, DropSessionEnded)
 	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
 		bt.drop(s.id, p, t.qos, DropOffline)
-	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.quota <= 0, !c.out.room():
+	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.fullLocked(), !c.out.room():
 		s.enqueueLocked(bt, delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
 	default:
 		s.sendLocked(bt, p, t)
 	}
 }
+
+// fullLocked reports whether the client takes no more QoS 1 and 2 messages now.
+func (s *session) fullLocked() bool { return s.quota <= 0 || s.flights.n >= math.MaxUint16 }
 
 // enqueueLocked lets d wait, as far as the limits of the queue allow.
 func (s *session) enqueueLocked(bt *batch, d delivery) {
@@ -305,7 +309,7 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		return true
 	}
 	if d := s.queue.first(); d != nil {
-		if d.qos > AtMostOnce && s.quota <= 0 {
+		if d.qos > AtMostOnce && s.fullLocked() {
 			return false
 		}
 		next := *d

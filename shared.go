@@ -55,21 +55,18 @@ func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) boo
 func (b *Broker) redispatch(bt *batch, d *delivery, from *session, connected bool) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
-	b.tree.Match(p.topic, &bt.matches)
-	for _, g := range bt.matches.Groups {
-		if d.shared.Value.filter != "$share/"+g.Name()+"/"+g.Filter() {
-			continue
-		}
-		e := b.otherMember(bt, g, p, from, connected)
-		if e == nil {
-			return false
-		}
-		t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
-		t.session.deliver(bt, p, &t)
-		bt.relieve()
-		return true
+	g := b.groupOf(bt, d, p)
+	if g == nil {
+		return false
 	}
-	return false
+	e := b.otherMember(bt, g, p, from, connected)
+	if e == nil {
+		return false
+	}
+	t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
+	t.session.deliver(bt, p, &t)
+	bt.relieve()
+	return true
 }
 
 func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session, connected bool) *entry {
@@ -90,61 +87,85 @@ func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session,
 // are any. QoS 2 messages that were sent stay with their client.
 func (b *Broker) handOver(bt *batch, s *session) {
 	s.mu.Lock()
-	open := s.sharedLocked()
+	samples := s.sharedLocked()
 	s.mu.Unlock()
-	for i := range open {
-		d := &open[i]
-		if !b.hasOther(bt, d, s) {
+	for i := range samples {
+		if !b.hasOther(bt, &samples[i], s) {
 			continue
 		}
 		s.mu.Lock()
-		mine := s.owner == nil && !s.ended && s.forgetLocked(d)
+		taken := s.takeSharedLocked(samples[i].shared)
 		s.mu.Unlock()
-		if mine && !b.redispatch(bt, d, s, false) {
-			bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
+		for j := range taken {
+			if d := &taken[j]; !b.redispatch(bt, d, s, false) {
+				bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
+			}
 		}
 	}
 }
 
-// sharedLocked lists the messages that another member could get.
-func (s *session) sharedLocked() (open []delivery) {
+// mayMove reports whether another member of its shared subscription could get
+// what is in flight.
+func (f *flight) mayMove() bool { return f.shared != nil && f.qos == AtLeastOnce }
+
+// sharedLocked returns one message of each shared subscription that has any
+// which other members could get.
+func (s *session) sharedLocked() (samples []delivery) {
+	note := func(d *delivery) {
+		for i := range samples {
+			if samples[i].shared == d.shared {
+				return
+			}
+		}
+		samples = append(samples, *d)
+	}
 	for _, f := range s.flights.ordered() {
-		if f.shared != nil && f.qos == AtLeastOnce {
-			open = append(open, f.delivery)
+		if f.mayMove() {
+			note(&f.delivery)
 		}
 	}
 	for i := range s.queue.n {
 		if d := s.queue.at(i); d.msg != nil && d.shared != nil {
-			open = append(open, *d)
+			note(d)
 		}
 	}
-	return open
+	return samples
 }
 
-// forgetLocked removes the message from the session, and reports whether it was still there.
-func (s *session) forgetLocked(d *delivery) bool {
-	same := func(o *delivery) bool { return o.msg == d.msg && o.shared == d.shared }
-	for i := range s.flights.ring {
-		if f := &s.flights.ring[i]; f.id != 0 && f.state == awaitAck && same(&f.delivery) {
+// takeSharedLocked removes the messages of one shared subscription, in order,
+// unless the session has a connection again.
+func (s *session) takeSharedLocked(from *entry) (taken []delivery) {
+	if s.owner != nil || s.ended {
+		return nil
+	}
+	for _, f := range s.flights.ordered() {
+		if f.mayMove() && f.shared == from {
+			taken = append(taken, f.delivery)
 			s.finishLocked(f)
-			return true
 		}
 	}
-	removed := s.queue.removeFunc(same)
-	for i := range removed {
-		s.broker.memory.Add(-int64(removed[i].msg.size()))
+	queued := s.queue.removeFunc(func(d *delivery) bool { return d.shared == from })
+	for i := range queued {
+		s.broker.memory.Add(-int64(queued[i].msg.size()))
 	}
-	return len(removed) > 0
+	return append(taken, queued...)
 }
 
+// hasOther reports whether another member of the shared subscription is connected.
 func (b *Broker) hasOther(bt *batch, d *delivery, from *session) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
+	g := b.groupOf(bt, d, p)
+	return g != nil && b.otherMember(bt, g, p, from, true) != nil
+}
+
+// groupOf finds the shared subscription by which p came, nil if it has no members.
+func (b *Broker) groupOf(bt *batch, d *delivery, p *publication) *group {
 	b.tree.Match(p.topic, &bt.matches)
 	for _, g := range bt.matches.Groups {
 		if d.shared.Value.filter == "$share/"+g.Name()+"/"+g.Filter() {
-			return b.otherMember(bt, g, p, from, true) != nil
+			return g
 		}
 	}
-	return false
+	return nil
 }

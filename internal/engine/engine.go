@@ -38,11 +38,15 @@ type Conn struct {
 }
 
 // NewConn makes the most of c: with a file descriptor it can wait for input
-// without a buffer, and write without blocking.
+// without a buffer, and write without blocking. Only the types of package net
+// are looked through: another one may do more in Read and Write than the
+// descriptor that it embeds.
 func NewConn(c net.Conn) *Conn {
 	conn := &Conn{Conn: c}
-	if sc, ok := c.(syscall.Conn); ok && rawSupported {
-		if raw, err := sc.SyscallConn(); err == nil {
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		raw, err := c.(syscall.Conn).SyscallConn()
+		if err == nil && rawSupported {
 			conn.raw = raw
 			conn.try.init(raw)
 			conn.wait.init(raw)
