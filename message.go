@@ -105,10 +105,15 @@ func expiresAt(now instant, seconds uint32) instant {
 	return now.after(time.Duration(seconds) * time.Second)
 }
 
-// public is p as hosts and hooks see it. The result shares nothing with p.
+// public is p as hosts and hooks see it. The result is valid as long as
+// it is needed: it shares nothing with p but what is immutable.
 func (p *publication) public(now instant) *Message {
+	payload := p.payload
+	if p.held == nil {
+		payload = clone(payload) // it aliases a read buffer
+	}
 	m := &Message{
-		Topic: string(p.topic), Payload: append([]byte(nil), p.payload...), QoS: p.qos, Retain: p.retain,
+		Topic: string(p.topic), Payload: payload, QoS: p.qos, Retain: p.retain,
 		ContentType: string(p.props.ContentType()), ResponseTopic: string(p.props.ResponseTopic()),
 		PublisherID: p.origin,
 	}

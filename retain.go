@@ -141,8 +141,19 @@ func (c *Client) prepareReplay(bt *batch, e *entry) *replay {
 // replayNextLocked sends one of the retained messages that are owed, and
 // reports whether it may be called again at once.
 func (s *session) replayNextLocked(bt *batch) bool {
+	d, again := s.owedLocked(bt)
+	if d.msg != nil {
+		bt.waiting.from(d.msg, bt.waiting.topic)
+		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: d.ids, qos: d.qos, retain: true})
+	}
+	return again
+}
+
+// owedLocked makes one step towards the next retained message that is owed: it
+// returns that message, or none, and whether another step is worth while now.
+func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 	if len(s.replays) == 0 {
-		return false
+		return d, false
 	}
 	r := s.replays[0]
 	index := s.broker.retained.index
@@ -152,31 +163,29 @@ func (s *session) replayNextLocked(bt *batch) bool {
 			if s.replays = s.replays[1:]; len(s.replays) == 0 {
 				s.replays = nil
 			}
-			return true
+			return d, true
 		}
 		r.pending = index.Next(&r.cursor, r.pending, replayStep)
-		return true
+		return d, true
 	}
 	m, sub := r.pending[0], &r.entry.Value
 	qos := min(m.qos, sub.qos)
 	if qos > AtMostOnce && s.fullLocked() {
-		return false
+		return d, false
 	}
 	r.pending[0] = nil
 	if r.pending = r.pending[1:]; len(r.pending) == 0 {
 		r.pending = nil
 	}
 	if now, ok := index.Get(m.topic); !ok || now != m {
-		return true // it was replaced, and its successor delivered like any message
+		return d, true // it was replaced, and its successor delivered like any message
 	}
 	if m.expired(bt.now) {
 		s.broker.retained.expire(m)
-		return true
+		return d, true
 	}
 	if sub.noLocal && m.origin == s.id {
-		return true
+		return d, true
 	}
-	bt.waiting.from(m, bt.waiting.topic)
-	s.sendLocked(bt, &bt.waiting, &target{session: s, ids: sub.ids, qos: qos, retain: true})
-	return true
+	return delivery{msg: m, ids: sub.ids, qos: qos, retain: true}, true
 }

@@ -15,9 +15,10 @@ type session struct {
 	broker   *Broker
 	id       string
 	identity string
-	serial   uint64      // tells sessions apart, also those with the same identifier
-	alarm    alarm       // of the session expiry and of the delayed will
-	online   atomic.Bool // client is set; a hint for the choice of a shared member
+	local    *LocalSubscription // of the host; nil for sessions of clients
+	serial   uint64             // tells sessions apart, also those with the same identifier
+	alarm    alarm              // of the session expiry and of the delayed will
+	online   atomic.Bool        // client is set; a hint for the choice of a shared member
 
 	mu     sync.Mutex
 	owner  *Client // the connection that may touch the session, nil if there is none
@@ -146,7 +147,9 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) {
 			b.dropped(bt, s.id, d.msg.topic, d.qos, DropSessionEnded)
 		}
 	}
-	b.sessionChanged(s, kind)
+	if s.local == nil {
+		b.sessionChanged(s, kind)
+	}
 }
 
 // takeAllLocked empties the session and returns the messages that were not
@@ -174,6 +177,9 @@ func (s *session) deliver(bt *batch, p *publication, t *target) {
 	switch {
 	case s.ended:
 		bt.drop(s.id, p, t.qos, DropSessionEnded)
+	case s.local != nil:
+		s.enqueueLocked(bt, delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		s.local.wakeLocked()
 	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
 		bt.drop(s.id, p, t.qos, DropOffline)
 	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.fullLocked(), !c.out.room():
