@@ -1,6 +1,8 @@
 package petrel
 
 import (
+	"encoding/binary"
+
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
@@ -13,7 +15,8 @@ type batch struct {
 	broker  *Broker
 	now     instant
 	touched []*Client
-	drops   []Drop // to be observed when no lock is held
+	drops   []Drop  // to be observed when no lock is held
+	traces  []trace // to be told when no lock is held
 	count   counters
 	depth   int // of publications by hooks that this one is part of
 
@@ -85,6 +88,9 @@ func (bt *batch) reset() {
 
 // push appends a PUBLISH to the outbound buffer of c and sees to its flush.
 func (bt *batch) push(c *Client, head []byte, p *publication, idAt int, id uint16) {
+	if len(bt.broker.hooks.trace) > 0 {
+		bt.trace(c, head, p.payload, idAt, id)
+	}
 	mustFlush, size := c.out.push(head, p.payload, idAt, id, p.held != nil)
 	bt.count.publishOut++
 	bt.count.publishBytesOut += uint64(len(p.payload))
@@ -110,6 +116,9 @@ func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 	bt.scratch = b[:0]
 	if len(b) > c.maximumPacket {
 		return
+	}
+	if len(bt.broker.hooks.trace) > 0 {
+		bt.trace(c, b, nil, 0, 0)
 	}
 	mustFlush, size := c.out.push(b, nil, 0, 0, false)
 	bt.sent(c, len(b), mustFlush, size)
@@ -143,6 +152,31 @@ func (bt *batch) flush() {
 		c.out.flush()
 	}
 	bt.touched = bt.touched[:0]
+	bt.tellTraces()
+}
+
+// trace is a packet that was sent, for the PacketTracers.
+type trace struct {
+	client *Client
+	packet []byte
+}
+
+// trace notes a packet that is sent, as it will be on the wire.
+func (bt *batch) trace(c *Client, head, payload []byte, idAt int, id uint16) {
+	packet := append(append(make([]byte, 0, len(head)+len(payload)), head...), payload...)
+	if idAt != 0 {
+		binary.BigEndian.PutUint16(packet[idAt:], id)
+	}
+	bt.traces = append(bt.traces, trace{c, packet})
+}
+
+// tellTraces tells the PacketTracers. No lock may be held.
+func (bt *batch) tellTraces() {
+	for _, t := range bt.traces {
+		observe(bt.broker, bt.broker.hooks.trace, func(o PacketTracer) { o.PacketSent(t.client, t.packet) })
+	}
+	clear(bt.traces)
+	bt.traces = bt.traces[:0]
 }
 
 // drop notes that a copy of p is not delivered.

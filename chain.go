@@ -24,6 +24,10 @@ type chain struct {
 	subscription []SubscriptionObserver
 	published    []PublishObserver
 	drop         []DropObserver
+	subscribe    []SubscribeInterceptor
+	deliver      []DeliverInterceptor
+	selector     []SharedSelector // at most one
+	trace        []PacketTracer
 
 	slow atomic.Bool // the last decision took long; who waits for another should have flushed
 }
@@ -57,6 +61,10 @@ func (c *chain) add(h Hook) error {
 		func() (bool, error) { return enlist(&c.subscription, h) },
 		func() (bool, error) { return enlist(&c.published, h) },
 		func() (bool, error) { return enlist(&c.drop, h) },
+		func() (bool, error) { return enlist(&c.subscribe, h) },
+		func() (bool, error) { return enlist(&c.deliver, h) },
+		func() (bool, error) { return enlist(&c.selector, h) },
+		func() (bool, error) { return enlist(&c.trace, h) },
 	} {
 		fit, err := try()
 		if err != nil {
@@ -68,6 +76,9 @@ func (c *chain) add(h Hook) error {
 	}
 	if fits == 0 {
 		return fmt.Errorf("%T implements none of the hook interfaces%s", h, pointerHint(h))
+	}
+	if len(c.selector) > 1 {
+		return fmt.Errorf("%T is a second SharedSelector after %T", h, c.selector[0])
 	}
 	if e, ok := h.(EnhancedAuthenticator); ok {
 		return c.addMethods(e)
@@ -205,6 +216,24 @@ func (b *Broker) authorize(ctx context.Context, r *AccessRequest) error {
 func (b *Broker) intercept(ctx context.Context, r *PublishRequest) error {
 	for _, h := range b.hooks.intercept {
 		if err := b.decide(ctx, h, func(ctx context.Context) error { return h.InterceptPublish(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) interceptSubscribe(ctx context.Context, r *SubscribeRequest) error {
+	for _, h := range b.hooks.subscribe {
+		if err := b.decide(ctx, h, func(ctx context.Context) error { return h.InterceptSubscribe(ctx, r) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) interceptDeliver(ctx context.Context, r *DeliverRequest) error {
+	for _, h := range b.hooks.deliver {
+		if err := b.decide(ctx, h, func(ctx context.Context) error { return h.InterceptDeliver(ctx, r) }); err != nil {
 			return err
 		}
 	}

@@ -241,6 +241,9 @@ func (c *Client) sayLast(packet []byte) {
 	c.out.flush()
 	c.said = true
 	bt := c.broker.batch()
+	if len(c.broker.hooks.trace) > 0 {
+		bt.trace(c, packet, nil, 0, 0)
+	}
 	bt.count.messagesOut++
 	bt.count.bytesOut += uint64(len(packet))
 	bt.finish()
@@ -321,6 +324,9 @@ func (c *Client) Data(b []byte) (used, need int, err error) {
 		}
 		if c.ending.Load() {
 			return used, 0, io.EOF
+		}
+		if trace := c.broker.hooks.trace; len(trace) > 0 {
+			observe(c.broker, trace, func(o PacketTracer) { o.PacketReceived(c, b[used:used+size]) })
 		}
 		if err := c.packet(bt, h, b[used+n:used+size]); err != nil {
 			return used, 0, err

@@ -79,6 +79,43 @@ type PublishInterceptor interface {
 	InterceptPublish(ctx context.Context, r *PublishRequest) error
 }
 
+// SubscribeInterceptor sees each filter of a SUBSCRIBE and UNSUBSCRIBE before
+// it takes effect, and may change it. Several are called in order, each sees
+// what its predecessors made of it.
+type SubscribeInterceptor interface {
+	// InterceptSubscribe refuses the filter with an error. A changed filter is
+	// authorised again.
+	InterceptSubscribe(ctx context.Context, r *SubscribeRequest) error
+}
+
+// DeliverInterceptor sees each copy of a message before it is handed to the
+// session of its receiver, connected or not, and may change it for that
+// receiver. With one of them every delivery costs a copy of the message.
+type DeliverInterceptor interface {
+	// InterceptDeliver drops the copy with an error.
+	InterceptDeliver(ctx context.Context, r *DeliverRequest) error
+}
+
+// SharedSelector chooses the member of a shared subscription that gets a
+// message, in place of [Options.SharedStrategy]. There is at most one.
+type SharedSelector interface {
+	// SelectMember returns the index in r.Members, or a negative number for the
+	// choice of the broker. A member that is not connected keeps the message
+	// until it is.
+	SelectMember(ctx context.Context, r *SelectRequest) int
+}
+
+// PacketTracer is told of every packet that is received from and sent to
+// clients. It costs every packet a call and every sent one a copy.
+type PacketTracer interface {
+	// PacketReceived is called before the packet is handled. packet is the whole
+	// packet, that of a CONNECT with its password. It is valid during the call only.
+	PacketReceived(c *Client, packet []byte)
+	// PacketSent is called soon after the packet was handed to the socket, or
+	// to the buffer before it. packet is valid during the call only.
+	PacketSent(c *Client, packet []byte)
+}
+
 // ConnectionObserver is told of connections that were accepted, and of their end.
 type ConnectionObserver interface {
 	ClientConnected(c *Client)
@@ -109,6 +146,28 @@ type DropObserver interface {
 	// MessageDropped gets a context for [Broker.Publish], which bounds what
 	// observers that publish can cause each other.
 	MessageDropped(ctx context.Context, d *Drop)
+}
+
+// AuthenticatorFunc is a function as an [Authenticator].
+type AuthenticatorFunc func(ctx context.Context, r *ConnectRequest) error
+
+// Authenticate calls f.
+func (f AuthenticatorFunc) Authenticate(ctx context.Context, r *ConnectRequest) error {
+	return f(ctx, r)
+}
+
+// AuthorizerFunc is a function as an [Authorizer].
+type AuthorizerFunc func(ctx context.Context, r *AccessRequest) error
+
+// Authorize calls f.
+func (f AuthorizerFunc) Authorize(ctx context.Context, r *AccessRequest) error { return f(ctx, r) }
+
+// PublishInterceptorFunc is a function as a [PublishInterceptor].
+type PublishInterceptorFunc func(ctx context.Context, r *PublishRequest) error
+
+// InterceptPublish calls f.
+func (f PublishInterceptorFunc) InterceptPublish(ctx context.Context, r *PublishRequest) error {
+	return f(ctx, r)
 }
 
 // ConnectRequest describes a CONNECT to an [Authenticator].
@@ -187,6 +246,41 @@ type PublishRequest struct {
 	Client  *Client
 	Message *Message
 	Will    bool
+}
+
+// SubscribeRequest is a filter on its way in. It may be changed in place.
+type SubscribeRequest struct {
+	Client       *Client
+	Subscription Subscription // of an UNSUBSCRIBE only the Filter means anything
+	Unsubscribe  bool
+}
+
+// DeliverRequest is a copy of a message on its way to one receiver. Message may
+// be changed in place, but for its PublisherID; its byte slices must be
+// replaced, not written to. It is valid during the call only.
+type DeliverRequest struct {
+	ClientID string
+	Client   *Client // nil if the receiver is not connected
+	Message  *Message
+	Retained bool // it is sent because of a SUBSCRIBE
+}
+
+// SelectRequest asks a [SharedSelector] for a choice. It is valid during the
+// call only.
+type SelectRequest struct {
+	Share   string // the ShareName
+	Filter  string // without "$share/NAME/"
+	Topic   string
+	QoS     QoS
+	Members []Member // in the order in which they joined; never empty
+}
+
+// Member is one member of a shared subscription.
+type Member struct {
+	ClientID  string // empty for one of the host
+	Connected bool
+	Queued    int // messages that wait to be sent to the client
+	Inflight  int // messages that were sent and not acknowledged to the end
 }
 
 // SessionEvent says what became of a session.

@@ -106,7 +106,15 @@ func (r *retained) ring(instant) {
 type replay struct {
 	entry   *entry
 	cursor  topics.Cursor
-	pending []*message // read from the index and not sent
+	pending []owed // read from the index and not sent
+}
+
+// owed is a retained message, and what is sent of it: another one if a
+// DeliverInterceptor has changed it.
+type owed struct {
+	kept, sent *message
+	qos        QoS
+	retain     bool
 }
 
 // replayStep is how many messages are read from the index at once.
@@ -121,21 +129,43 @@ func (c *Client) prepareReplay(bt *batch, e *entry) *replay {
 		return nil
 	}
 	r := &replay{entry: e, cursor: topics.NewCursor(sub.filter)}
-	if !sub.check {
+	if !sub.check && len(b.hooks.deliver) == 0 {
 		return r
 	}
 	for !r.cursor.Done() {
 		bt.retained = b.retained.index.Next(&r.cursor, bt.retained[:0], replayStep)
 		for _, m := range bt.retained {
-			q := AccessRequest{Client: c, Action: Receive, Topic: m.topic, QoS: min(m.qos, sub.qos), Retain: true}
-			if b.authorize(c.context(), &q) == nil {
-				r.pending = append(r.pending, m)
-			} else {
-				bt.dropMessage(c.id, m, m.qos, DropNotAuthorized)
+			if o, ok := c.consultReplay(bt, sub, m); ok {
+				r.pending = append(r.pending, o)
 			}
 		}
 	}
 	return r
+}
+
+// consultReplay asks the hooks about one retained message for one subscription.
+func (c *Client) consultReplay(bt *batch, sub *subscription, m *message) (owed, bool) {
+	b := c.broker
+	o := owed{kept: m, sent: m, qos: min(m.qos, sub.qos), retain: true}
+	if sub.check {
+		q := AccessRequest{Client: c, Action: Receive, Topic: m.topic, QoS: o.qos, Retain: true}
+		if b.authorize(c.context(), &q) != nil {
+			bt.dropMessage(c.id, m, m.qos, DropNotAuthorized)
+			return o, false
+		}
+	}
+	if len(b.hooks.deliver) > 0 {
+		p := &bt.waiting
+		p.from(m, p.topic)
+		t := target{session: sub.session, qos: o.qos, retain: true}
+		changed, err := b.consultDeliver(bt, p, &t, true)
+		if err != nil {
+			bt.dropMessage(c.id, m, m.qos, DropIntercepted)
+			return o, false
+		}
+		o.sent, o.qos, o.retain = changed.message(), t.qos, t.retain
+	}
+	return o, true
 }
 
 // replayNextLocked sends one of the retained messages that are owed, and
@@ -144,7 +174,7 @@ func (s *session) replayNextLocked(bt *batch) bool {
 	d, again := s.owedLocked(bt)
 	if d.msg != nil {
 		bt.waiting.from(d.msg, bt.waiting.topic)
-		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: d.ids, qos: d.qos, retain: true})
+		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: d.ids, qos: d.qos, retain: d.retain})
 	}
 	return again
 }
@@ -165,15 +195,18 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 			}
 			return d, true
 		}
-		r.pending = index.Next(&r.cursor, r.pending, replayStep)
+		bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)
+		for _, m := range bt.retained {
+			r.pending = append(r.pending, owed{kept: m, sent: m, qos: min(m.qos, r.entry.Value.qos), retain: true})
+		}
 		return d, true
 	}
-	m, sub := r.pending[0], &r.entry.Value
-	qos := min(m.qos, sub.qos)
+	next, sub := r.pending[0], &r.entry.Value
+	m, qos := next.kept, min(next.qos, sub.qos)
 	if qos > AtMostOnce && s.fullLocked() {
 		return d, false
 	}
-	r.pending[0] = nil
+	r.pending[0] = owed{}
 	if r.pending = r.pending[1:]; len(r.pending) == 0 {
 		r.pending = nil
 	}
@@ -187,5 +220,5 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 	if sub.noLocal && m.origin == s.id {
 		return d, true
 	}
-	return delivery{msg: m, ids: sub.ids, qos: qos, retain: true}, true
+	return delivery{msg: next.sent, ids: sub.ids, qos: qos, retain: next.retain}, true
 }

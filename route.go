@@ -20,11 +20,47 @@ func (b *Broker) route(bt *batch, p *publication) int {
 	b.tree.Match(p.topic, &bt.matches)
 	bt.collect(p)
 	for i := range bt.targets {
-		t := &bt.targets[i]
-		t.session.deliver(bt, p, t)
+		b.hand(bt, p, &bt.targets[i])
 		bt.relieve()
 	}
 	return len(bt.targets)
+}
+
+// hand gives one copy of p to its session, as the DeliverInterceptors leave it.
+func (b *Broker) hand(bt *batch, p *publication, t *target) {
+	if len(b.hooks.deliver) > 0 && t.session.local == nil {
+		if b.hooks.slow.Load() {
+			bt.flush()
+		}
+		changed, err := b.consultDeliver(bt, p, t, false)
+		if err != nil {
+			bt.drop(t.session.id, p, t.qos, DropIntercepted)
+			return
+		}
+		p = changed
+	}
+	t.session.deliver(bt, p, t)
+}
+
+// consultDeliver asks the DeliverInterceptors about one copy of p and returns
+// what they make of it. It sees to the QoS and the RETAIN flag of t.
+func (b *Broker) consultDeliver(bt *batch, p *publication, t *target, retained bool) (*publication, error) {
+	s := t.session
+	m := p.public(bt.now)
+	m.QoS, m.Retain = t.qos, t.retain
+	r := DeliverRequest{ClientID: s.id, Client: s.onlineClient(), Message: m, Retained: retained}
+	if err := b.interceptDeliver(bt.context(), &r); err != nil {
+		return nil, err
+	}
+	if err := m.check(&b.opts); err != nil {
+		b.log.Error("petrel: a DeliverInterceptor made an invalid message", "client", s.id, "topic", string(p.topic), "error", err)
+		return nil, err
+	}
+	changed := new(publication)
+	changed.setFrom(m, bt.now)
+	changed.origin = p.origin
+	t.qos, t.retain = m.QoS, m.Retain
+	return changed, nil
 }
 
 // collect makes targets of the subscriptions that match: one for each session,
@@ -129,6 +165,9 @@ func (b *Broker) mayReceive(bt *batch, sub *subscription, p *publication) bool {
 	c := sub.session.lastClient()
 	if c == nil {
 		return false
+	}
+	if b.hooks.slow.Load() {
+		bt.flush()
 	}
 	r := AccessRequest{Client: c, Action: Receive, Topic: string(p.topic), QoS: min(sub.qos, p.qos), Retain: p.retain}
 	if err := b.authorize(bt.context(), &r); err != nil {

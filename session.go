@@ -83,6 +83,13 @@ func (t *takeovers) note(now instant) bool {
 	return true
 }
 
+// onlineClient is the client that messages are sent to now, nil if there is none.
+func (s *session) onlineClient() *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
+}
+
 // lastClient is the client to ask about when the session is sent something.
 func (s *session) lastClient() *Client {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"context"
 	"hash/maphash"
 	"math/rand/v2"
 
@@ -17,11 +18,43 @@ func (b *Broker) choose(bt *batch, g *group, p *publication) *entry {
 	if n == 0 {
 		return nil
 	}
+	if len(b.hooks.selector) > 0 {
+		if e := b.selected(bt, g, p); e != nil {
+			return e
+		}
+	}
 	first := b.firstChoice(g, p, n)
 	if e := pick(bt, first, p, b, func(s *session) bool { return s.online.Load() }); e != nil {
 		return e
 	}
 	return pick(bt, first, p, b, func(s *session) bool { return !s.online.Load() })
+}
+
+// selected asks the SharedSelector; nil leaves the choice to the strategy.
+func (b *Broker) selected(bt *batch, g *group, p *publication) *entry {
+	r := SelectRequest{Share: g.Name(), Filter: g.Filter(), Topic: string(p.topic), QoS: p.qos}
+	for _, e := range bt.members {
+		r.Members = append(r.Members, e.Value.session.member())
+	}
+	h, place := b.hooks.selector[0], -1
+	err := b.decide(bt.context(), h, func(ctx context.Context) error {
+		place = h.SelectMember(ctx, &r)
+		return nil
+	})
+	if err != nil || place < 0 || place >= len(bt.members) {
+		return nil
+	}
+	e := bt.members[place]
+	if e.Value.check && !b.mayReceive(bt, &e.Value, p) {
+		return nil
+	}
+	return e
+}
+
+func (s *session) member() Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Member{ClientID: s.id, Connected: s.client != nil || s.local != nil, Queued: s.queue.live, Inflight: s.flights.n}
 }
 
 // firstChoice is the place of the member to begin with.
@@ -64,7 +97,7 @@ func (b *Broker) redispatch(bt *batch, d *delivery, from *session, connected boo
 		return false
 	}
 	t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
-	t.session.deliver(bt, p, &t)
+	t.session.deliver(bt, p, &t) // the DeliverInterceptors had their say the first time
 	bt.relieve()
 	return true
 }

@@ -40,12 +40,11 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 			wishes = append(wishes, wish{code: packets.QuotaExceeded})
 			continue
 		}
-		w, err := c.judge(bt, &sub)
+		w, err := c.judge(bt, &sub, ids)
 		if err != nil {
 			return err
 		}
 		if w.entry != nil {
-			w.entry.Value.ids = ids
 			w.owed = c.prepareReplay(bt, w.entry)
 		}
 		wishes = append(wishes, w)
@@ -62,12 +61,12 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 }
 
 // judge decides on one filter. An error ends the connection.
-func (c *Client) judge(bt *batch, sub *packets.Subscription) (wish, error) {
+func (c *Client) judge(bt *batch, sub *packets.Subscription, ids []uint32) (wish, error) {
 	o := &c.broker.opts
 	if err := topics.CheckFilter(sub.Filter, o.MaximumTopicLevels); err != nil {
 		return wish{code: packets.TopicFilterInvalid}, nil
 	}
-	group, inner, shared := topics.SplitShared(sub.Filter)
+	_, inner, shared := topics.SplitShared(sub.Filter)
 	switch {
 	case shared && o.DisableSharedSubscriptions:
 		return wish{}, packets.SharedSubscriptionsNotSupported
@@ -77,20 +76,51 @@ func (c *Client) judge(bt *batch, sub *packets.Subscription) (wish, error) {
 		return wish{}, packets.WildcardSubscriptionsNotSupported
 	}
 	e := &entry{Value: subscription{
-		session: c.session, filter: string(sub.Filter), qos: min(sub.QoS, o.maximumQoS()), handling: sub.RetainHandling,
+		session: c.session, filter: string(sub.Filter), ids: ids, qos: min(sub.QoS, o.maximumQoS()), handling: sub.RetainHandling,
 		shared: shared, noLocal: sub.NoLocal || c.bridge && !shared, asIs: sub.RetainAsPublished || c.bridge,
 	}}
-	if len(c.broker.hooks.authorize) > 0 {
-		if c.broker.hooks.slow.Load() {
-			bt.flush()
-		}
-		r := AccessRequest{Client: c, Action: Subscribe, Topic: string(inner), Share: string(group), QoS: e.Value.qos}
-		if err := c.broker.authorize(c.context(), &r); err != nil {
-			return wish{code: subackCode(err)}, nil
-		}
-		e.Value.check = r.CheckDeliveries
+	if err := c.consultSubscribe(bt, &e.Value); err != nil {
+		return wish{code: subackCode(err)}, nil
 	}
 	return wish{entry: e, code: packets.ReasonCode(e.Value.qos)}, nil
+}
+
+// consultSubscribe asks the hooks: may the client subscribe so, and what becomes of it?
+func (c *Client) consultSubscribe(bt *batch, sub *subscription) error {
+	b := c.broker
+	if len(b.hooks.authorize) == 0 && len(b.hooks.subscribe) == 0 {
+		return nil
+	}
+	if b.hooks.slow.Load() {
+		bt.flush()
+	}
+	if err := c.maySubscribe(sub); err != nil || len(b.hooks.subscribe) == 0 {
+		return err
+	}
+	r := SubscribeRequest{Client: c, Subscription: sub.public()}
+	if err := b.interceptSubscribe(c.context(), &r); err != nil {
+		return err
+	}
+	before := sub.filter
+	if err := sub.setFrom(&r.Subscription, &b.opts); err != nil {
+		b.log.Error("petrel: a SubscribeInterceptor made an invalid subscription", "client", c.id, "filter", before, "error", err)
+		return packets.ImplementationSpecificError
+	}
+	if sub.filter == before {
+		return nil
+	}
+	return c.maySubscribe(sub)
+}
+
+func (c *Client) maySubscribe(sub *subscription) error {
+	if len(c.broker.hooks.authorize) == 0 {
+		return nil
+	}
+	group, inner, _ := topics.SplitShared(sub.filter)
+	r := AccessRequest{Client: c, Action: Subscribe, Topic: inner, Share: group, QoS: sub.qos}
+	err := c.broker.authorize(c.context(), &r)
+	sub.check = r.CheckDeliveries
+	return err
 }
 
 // subackCode is the code in SUBACK for a refusal of a hook.
@@ -159,38 +189,73 @@ func (c *Client) unsubscribe(bt *batch, flags byte, body []byte) error {
 	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
 		return err
 	}
-	removed, err := c.remove(bt, p)
+	removed, err := c.remove(bt, p.PacketID, c.filtersToRemove(bt, p))
 	for _, e := range removed {
 		observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Unsubscribed(c, e.Value.filter) })
 	}
 	return err
 }
 
+// unwanted is one filter of an UNSUBSCRIBE, or why it is none.
+type unwanted struct {
+	filter string
+	code   packets.ReasonCode
+}
+
+// filtersToRemove checks the filters of an UNSUBSCRIBE.
+func (c *Client) filtersToRemove(bt *batch, p *packets.Unsubscribe) []unwanted {
+	b := c.broker
+	list := make([]unwanted, 0, p.Filters.Len())
+	for filter := range p.Filters.All() {
+		u := unwanted{filter: string(filter)}
+		switch {
+		case len(list) >= b.opts.MaximumFilters:
+			u.code = packets.ImplementationSpecificError // UNSUBACK has no 0x97
+		case topics.CheckFilter(filter, b.opts.MaximumTopicLevels) != nil:
+			u.code = packets.TopicFilterInvalid
+		case len(b.hooks.subscribe) > 0:
+			if b.hooks.slow.Load() {
+				bt.flush()
+			}
+			r := SubscribeRequest{Client: c, Subscription: Subscription{Filter: u.filter}, Unsubscribe: true}
+			if err := b.interceptSubscribe(c.context(), &r); err != nil {
+				u.code = unsubackCode(err)
+			}
+			u.filter = r.Subscription.Filter
+		}
+		list = append(list, u)
+	}
+	return list
+}
+
+// unsubackCode is the code in UNSUBACK for a refusal of a hook.
+func unsubackCode(err error) packets.ReasonCode {
+	if code := packets.ReasonOf(err); code.AllowedIn(packets.TypeUnsuback) {
+		return code
+	}
+	return packets.ImplementationSpecificError
+}
+
 // remove takes the subscriptions away and answers.
-func (c *Client) remove(bt *batch, p *packets.Unsubscribe) (removed []*entry, err error) {
+func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*entry, err error) {
 	b, s := c.broker, c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != c {
 		return nil, io.EOF
 	}
-	ack := packets.Unsuback{PacketID: p.PacketID, Reasons: bt.reasons[:0]}
-	for filter := range p.Filters.All() {
-		code := packets.NoSubscriptionExisted
-		switch {
-		case len(ack.Reasons) >= b.opts.MaximumFilters:
-			code = packets.ImplementationSpecificError // MQTT has no 0x97 here
-		case topics.CheckFilter(filter, b.opts.MaximumTopicLevels) != nil:
-			code = packets.TopicFilterInvalid
-		default:
-			if e := s.subs.remove(string(filter)); e != nil {
-				code = packets.Success
+	ack := packets.Unsuback{PacketID: id, Reasons: bt.reasons[:0]}
+	for _, u := range filters {
+		if u.code == packets.Success {
+			if e := s.subs.remove(u.filter); e != nil {
 				b.tree.Remove(e)
 				s.dropReplayLocked(e.Value.filter)
 				removed = append(removed, e)
+			} else {
+				u.code = packets.NoSubscriptionExisted
 			}
 		}
-		ack.Reasons = append(ack.Reasons, code)
+		ack.Reasons = append(ack.Reasons, u.code)
 	}
 	bt.reasons = ack.Reasons[:0]
 	bt.reply(c, &ack)

@@ -1,6 +1,10 @@
 package petrel
 
 import (
+	"errors"
+	"fmt"
+
+	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
 
@@ -26,6 +30,32 @@ func (s *subscription) public() Subscription {
 		p.Identifier = s.ids[0]
 	}
 	return p
+}
+
+// setFrom makes s what a hook made of it.
+func (s *subscription) setFrom(p *Subscription, o *Options) error {
+	if err := topics.CheckFilter(p.Filter, o.MaximumTopicLevels); err != nil {
+		return err
+	}
+	_, _, shared := topics.SplitShared(p.Filter)
+	switch {
+	case !validText(p.Filter):
+		return errors.New("petrel: the filter is not UTF-8")
+	case p.QoS > o.maximumQoS():
+		return fmt.Errorf("petrel: %v is not available", p.QoS)
+	case p.RetainHandling > 2:
+		return fmt.Errorf("petrel: Retain Handling %d", p.RetainHandling)
+	case shared && p.NoLocal:
+		return errors.New("petrel: No Local on a shared subscription")
+	case p.Identifier > packets.MaxRemaining:
+		return fmt.Errorf("petrel: Subscription Identifier %d", p.Identifier)
+	}
+	s.filter, s.shared, s.qos, s.handling = p.Filter, shared, p.QoS, p.RetainHandling
+	s.noLocal, s.asIs, s.ids = p.NoLocal, p.RetainAsPublished, nil
+	if p.Identifier != 0 {
+		s.ids = []uint32{p.Identifier}
+	}
+	return nil
 }
 
 // subscriptionSet holds the subscriptions of a session by filter. Few of them,
