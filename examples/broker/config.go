@@ -15,12 +15,22 @@ import (
 type config struct {
 	file      string
 	version   bool
+	check     bool
 	tcp       []string // nil means the default addresses, empty means none
+	tls       []string
 	ws        []string
+	wss       []string
+	unix      []string
+	tlsFiles  tlsFiles
 	anonymous policy
+	passwords string // file
+	acl       string // file
 	log       slog.Level
 	limits    petrel.Options // nothing but limits is set in it
 }
+
+// tlsFiles are the names of PEM files.
+type tlsFiles struct{ certificate, key, clientCA string }
 
 func defaults() config {
 	return config{ws: []string{"127.0.0.1:8083"}, anonymous: localOnly}
@@ -56,6 +66,8 @@ func (c *config) parseFlags(args []string, w io.Writer) error {
 		"machine), any or none")
 	f.StringVar(&c.file, "config", "", "read a configuration from `FILE` (JSON); flags stand above it")
 	f.TextVar(&c.log, "log", c.log, "log at `LEVEL` debug, info, warn or error, and above")
+	f.BoolVar(&c.check, "check-config", false, "read the configuration and all files that it names, say whether they are\n"+
+		"right, and exit")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -73,7 +73,7 @@ func TestFlagsThatCannotBeUnderstood(t *testing.T) {
 func TestFile(t *testing.T) {
 	name := write(t, `{
 		"listeners": {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "ws": []},
-		"anonymous": "any",
+		"authentication": {"anonymous": "any", "passwordFile": "passwords", "aclFile": "/etc/acl"},
 		"log": "warn",
 		"limits": {"maximumConnections": 100, "connectTimeout": "3s", "queueBytes": -1, "memoryLimit": 1073741824}
 	}`)
@@ -82,6 +82,8 @@ func TestFile(t *testing.T) {
 	want.tcp = []string{"127.0.0.1:1", "127.0.0.1:2"}
 	want.ws = []string{}
 	want.anonymous = anybody
+	want.passwords = filepath.Join(filepath.Dir(name), "passwords")
+	want.acl = "/etc/acl"
 	want.log = slog.LevelWarn
 	want.limits.MaximumConnections = 100
 	want.limits.ConnectTimeout = 3 * time.Second
@@ -109,18 +111,18 @@ func TestFileErrorsNameFileKeyAndPlace(t *testing.T) {
 		{"key given twice", `{"log": "info", "log": "warn"}`, `1:17: key "log" is given twice`},
 		{"text for a number", "{\"limits\": {\n\t\"queueMessages\": \"5\"}}", `2:19: key "limits.queueMessages": string is given, expected a whole number`},
 		{"fraction for a number", `{"limits": {"queueMessages": 1.5}}`, `1:30: key "limits.queueMessages": number 1.5 is given, expected a whole number`},
-		{"number for a text", `{"anonymous": 1}`, `1:15: key "anonymous": number is given, expected a text`},
+		{"number for a text", `{"authentication": {"anonymous": 1}}`, `1:34: key "authentication.anonymous": number is given, expected a text`},
 		{"number for a duration", `{"limits": {"connectTimeout": 10}}`, `1:31: key "limits.connectTimeout": number is given, expected a text`},
 		{"text for a list", `{"listeners": {"tcp": ":1883"}}`, `1:23: key "listeners.tcp": string is given, expected a list of texts`},
 		{"text for an object", `{"limits": "none"}`, `1:12: key "limits": expected an object in braces`},
-		{"unknown policy", `{"anonymous": "yes"}`, `1:15: key "anonymous": "yes" is none of local, any, none`},
+		{"unknown policy", `{"authentication": {"anonymous": "yes"}}`, `1:34: key "authentication.anonymous": "yes" is none of local, any, none`},
 		{"no duration", `{"limits": {"connectTimeout": "soon"}}`, `1:31: key "limits.connectTimeout": "soon" is no duration such as "90s" or "1h30m"`},
 		{"a list", `[]`, `1:1: expected an object in braces`},
 		{"empty", ``, `1:1: the file ends too early`},
 		{"cut off", `{"limits": {"queueMessages": 5}`, `1:32: the file ends too early`},
 		{"something behind", "{}\n{}", `2:1: something follows the configuration`},
 		{"no JSON", "{\n log: info}", `2:2: invalid character 'l'`},
-		{"broken value", "{\n \"log\": \"info\",\n \"anonymous\": any}", `3:15: key "anonymous": invalid character 'a'`},
+		{"broken value", "{\n \"log\": \"info\",\n \"authentication\": {\"anonymous\": any}}", `3:34: key "authentication.anonymous": invalid character 'a'`},
 		{"comma missing", "{\n \"log\": \"info\"\n \"anonymous\": \"any\"}", `3:2: invalid character '"'`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

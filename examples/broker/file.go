@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"time"
@@ -21,11 +22,23 @@ func (c *config) keys() keys {
 	l := &c.limits
 	return keys{
 		"listeners": keys{
-			"tcp": &c.tcp,
-			"ws":  &c.ws,
+			"tcp":  &c.tcp,
+			"tls":  &c.tls,
+			"ws":   &c.ws,
+			"wss":  &c.wss,
+			"unix": &c.unix,
 		},
-		"anonymous": &c.anonymous,
-		"log":       &c.log,
+		"tls": keys{
+			"certificate": &c.tlsFiles.certificate,
+			"key":         &c.tlsFiles.key,
+			"clientCA":    &c.tlsFiles.clientCA,
+		},
+		"authentication": keys{
+			"anonymous":    &c.anonymous,
+			"passwordFile": &c.passwords,
+			"aclFile":      &c.acl,
+		},
+		"log": &c.log,
 		"limits": keys{
 			"connectTimeout":        (*duration)(&l.ConnectTimeout),
 			"maximumPacketSize":     &l.MaximumPacketSize,
@@ -65,7 +78,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 }
 
 // readFile lays the configuration file of that name over c. An error names
-// the file, the line and column, and the key.
+// the file, the line and column, and the key. Files that it names are found
+// from the directory that it is in.
 func (c *config) readFile(name string) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
@@ -81,6 +95,11 @@ func (c *config) readFile(name string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s:%w", name, err)
+	}
+	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.passwords, &c.acl} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(filepath.Dir(name), *path)
+		}
 	}
 	return nil
 }

@@ -40,8 +40,21 @@ func status(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 
+	reload := make(chan os.Signal, 1)
+	notifyReload(reload)
+
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.log}))
-	if err := run(ctx, c, log); err != nil {
+	if c.check {
+		broker, _, err := prepare(&c, log)
+		if err != nil {
+			log.Error("the configuration is wrong", "error", err)
+			return 1
+		}
+		log.Info("the configuration is right")
+		_ = broker.Close()
+		return 0
+	}
+	if err := run(ctx, c, log, reload); err != nil {
 		log.Error("petrel stops", "error", err)
 		return 1
 	}

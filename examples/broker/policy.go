@@ -28,7 +28,7 @@ func (p *policy) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%q is none of local, any, none", text)
 }
 
-func (p policy) hook() petrel.Hook {
+func (p policy) hook() petrel.Authenticator {
 	switch p {
 	case localOnly:
 		return auth.AllowLocal{}
@@ -38,20 +38,23 @@ func (p policy) hook() petrel.Hook {
 	return auth.AnyOf() // of no authenticators: nobody
 }
 
-// String says what the policy means to whoever reads the log.
-func (p policy) String() string {
-	switch p {
-	case localOnly:
+// describe says what the policy means to whoever reads the log, with a password
+// file beside it or without.
+func (p policy) describe(passwords bool) string {
+	switch {
+	case p == localOnly:
 		return "anonymous clients are admitted from this machine only"
-	case anybody:
+	case p == anybody:
 		return "anonymous clients are admitted from everywhere"
+	case passwords:
+		return "anonymous clients are refused"
 	}
 	return "anonymous clients are refused and no other authentication is configured: nobody can connect"
 }
 
 // level is that of the log line: what is seldom meant is a warning.
-func (p policy) level() slog.Level {
-	if p == localOnly {
+func (p policy) level(passwords bool) slog.Level {
+	if p == localOnly || p == nobody && passwords {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn

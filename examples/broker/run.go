@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/petrelmq/petrel"
@@ -14,30 +16,47 @@ import (
 // patience is how long clients may take to leave when the broker shuts down.
 const patience = 10 * time.Second
 
-// run serves until ctx ends, and then shuts down in order.
-func run(ctx context.Context, c config, log *slog.Logger) error {
+// prepare makes the broker, and so checks the whole configuration.
+func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
+	a, err := newAccess(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	options := c.limits
-	options.Hooks = []petrel.Hook{c.anonymous.hook()}
+	options.Hooks = a.hooks()
 	options.Logger = log
 	broker, err := petrel.New(options)
+	return broker, a, err
+}
+
+// run serves until ctx ends, and then shuts down in order. A value from reload
+// makes it read its files again.
+func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signal) error {
+	broker, a, err := prepare(&c, log)
 	if err != nil {
 		return err
 	}
-	open, err := listen(c, log)
+	open, err := listen(&c, a, log)
 	if err != nil {
 		return errors.Join(err, broker.Close())
 	}
-	log.Log(ctx, c.anonymous.level(), c.anonymous.String())
+	log.Log(ctx, c.anonymous.level(c.passwords != ""), c.anonymous.describe(c.passwords != ""))
 
 	served := make(chan error, len(open))
 	for _, l := range open {
 		go func() { served <- broker.Serve(l) }()
 	}
 	var failed error
-	select {
-	case <-ctx.Done():
-		log.Info("shutting down")
-	case failed = <-served:
+	for serving := true; serving; {
+		select {
+		case <-reload:
+			a.reload(log)
+		case <-ctx.Done():
+			log.Info("shutting down")
+			serving = false
+		case failed = <-served:
+			serving = false
+		}
 	}
 
 	hurry, cancel := context.WithTimeout(context.Background(), patience)
@@ -49,7 +68,7 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 }
 
 // listen opens all listeners, or none.
-func listen(c config, log *slog.Logger) (open []net.Listener, err error) {
+func listen(c *config, a *access, log *slog.Logger) (open []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range open {
@@ -66,27 +85,33 @@ func listen(c config, log *slog.Logger) (open []net.Listener, err error) {
 			log.Info("not listening on [::1]:1883: this machine has no IPv6")
 		}
 	}
-	add := func(transport string, l net.Listener, err error) error {
-		if err == nil {
+	ws := func(config *tls.Config) func(string) (net.Listener, error) {
+		return func(address string) (net.Listener, error) {
+			return listeners.WebSocketListen(address, listeners.WebSocketOptions{TLSConfig: config, Logger: log})
+		}
+	}
+	for _, door := range []struct {
+		transport string
+		addresses []string
+		open      func(address string) (net.Listener, error)
+	}{
+		{"tcp", tcp, listeners.TCP},
+		{"tls", c.tls, func(address string) (net.Listener, error) { return listeners.TLS(address, a.tlsConfig("mqtt")) }},
+		{"websocket", c.ws, ws(nil)},
+		{"secure-websocket", c.wss, ws(a.tlsConfig("http/1.1"))},
+		{"unix", c.unix, func(path string) (net.Listener, error) { return listeners.Unix(path, 0o660) }},
+	} {
+		for _, address := range door.addresses {
+			l, err := door.open(address)
+			if err != nil {
+				return open, err
+			}
 			open = append(open, l)
-			log.Info("listening", "transport", transport, "address", l.Addr())
-		}
-		return err
-	}
-	for _, address := range tcp {
-		l, err := listeners.TCP(address)
-		if err := add("tcp", l, err); err != nil {
-			return open, err
-		}
-	}
-	for _, address := range c.ws {
-		l, err := listeners.WebSocketListen(address, listeners.WebSocketOptions{Logger: log})
-		if err := add("websocket", l, err); err != nil {
-			return open, err
+			log.Info("listening", "transport", door.transport, "address", l.Addr())
 		}
 	}
 	if len(open) == 0 {
-		return nil, errors.New("nothing to listen on: -tcp and -ws are both empty")
+		return nil, errors.New("nothing to listen on: -tcp and -ws are empty, and the configuration names no other listener")
 	}
 	return open, nil
 }

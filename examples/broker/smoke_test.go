@@ -199,7 +199,7 @@ func TestAnonymousAny(t *testing.T) {
 
 func TestConfigurationFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "petrel.json")
-	require.NoError(t, os.WriteFile(name, []byte(`{"listeners": {"tcp": ["127.0.0.1:0"], "ws": []}, "anonymous": "none"}`), 0o600))
+	require.NoError(t, os.WriteFile(name, []byte(`{"listeners": {"tcp": ["127.0.0.1:0"], "ws": []}, "authentication": {"anonymous": "none"}}`), 0o600))
 	p := start(t, "-config", name)
 	assert.Equal(t, refusal, answer(t, dial(t, p.said(fmt.Sprintf(listening, "tcp")))))
 }
