@@ -179,12 +179,24 @@ var errConnectTimeout = errors.New("petrel: no CONNECT in time")
 func (c *Client) serve() error {
 	b := c.broker
 	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
-	cause := c.ended(c.conn.Serve(c))
+	cause := c.ended(c.read())
 	if errors.Is(cause, errFarewell) {
 		cause = nil
 	}
 	c.end(cause)
 	return cause
+}
+
+// read handles what comes until the connection ends. One of the host's own that
+// panics has ended, and leaves behind what any other does.
+func (c *Client) read() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.broker.log.panicked("a connection", r, "client", c.id)
+			err = packets.UnspecifiedError
+		}
+	}()
+	return c.conn.Serve(c)
 }
 
 // end closes the connection and settles what it leaves behind.
@@ -315,7 +327,7 @@ func (c *Client) Data(b []byte) (used, need int, err error) {
 			break
 		}
 		size := n + h.Remaining
-		if err := c.checkSize(size, b[used+n:]); err != nil {
+		if err := c.checkHeader(h, size, b[used+n:]); err != nil {
 			return used, 0, err
 		}
 		if len(b)-used < size {
@@ -353,14 +365,18 @@ func (c *Client) Hold() <-chan struct{} {
 	return c.pace.held()
 }
 
-// checkSize refuses a packet by its announced size, before its body has come.
-func (c *Client) checkSize(size int, body []byte) error {
+// checkHeader refuses a packet by its type and its announced size, before its
+// body has come.
+func (c *Client) checkHeader(h packets.Header, size int, body []byte) error {
 	o := &c.broker.opts
 	if c.phase != awaitConnect {
 		if size > o.MaximumPacketSize {
 			return &packets.Error{Code: packets.PacketTooLarge, Detail: fmt.Sprintf("%d bytes; Options.MaximumPacketSize is %d", size, o.MaximumPacketSize)}
 		}
 		return nil
+	}
+	if h.Type != packets.TypeConnect {
+		return fmt.Errorf("petrel: the first packet is %v", h.Type)
 	}
 	if size <= o.MaximumConnectSize {
 		return nil
@@ -378,9 +394,6 @@ func (c *Client) packet(bt *batch, h packets.Header, body []byte) error {
 	bt.count.messagesIn++
 	switch c.phase {
 	case awaitConnect:
-		if h.Type != packets.TypeConnect {
-			return fmt.Errorf("petrel: the first packet is %v", h.Type)
-		}
 		return c.connect(bt, h.Flags, body)
 	case authenticating:
 		return c.authPacket(bt, h, body)

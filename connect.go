@@ -242,6 +242,9 @@ func (b *Broker) settle(c *Client, cl *claim, cn *connecting) {
 	}
 	switch {
 	case cl.ended == nil:
+	case cl.expired:
+		b.endSession(cl.ended, SessionExpired)
+		b.stats.expired.Add(1)
 	case cn.request.CleanStart:
 		b.endSession(cl.ended, SessionDiscarded)
 	default:

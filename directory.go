@@ -76,6 +76,7 @@ type claim struct {
 	displaced *Client  // the connection that had it until now
 	ended     *session // the session that existed and does not go on
 	will      *will    // that has become due
+	expired   bool     // the session that ended had expired, which no alarm has noticed yet
 	flapping  bool     // connections displace each other all the time
 }
 
@@ -90,14 +91,16 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 	if old := sh.sessions[c.id]; old != nil {
 		old.mu.Lock()
 		defer old.mu.Unlock()
-		if old.identity != c.identity {
+		now := b.alarms.now()
+		cl.expired = old.owner == nil && old.expires != 0 && old.expires <= now
+		if old.identity != c.identity && !cl.expired {
 			return cl, &packets.Error{Code: packets.ClientIdentifierNotValid, Detail: "the session belongs to another user"}
 		}
 		cl.displaced = old.owner
 		if cl.displaced != nil {
-			cl.flapping = old.takeovers.note(b.alarms.now())
+			cl.flapping = old.takeovers.note(now)
 		}
-		old.claimLocked(&cl, clean)
+		old.claimLocked(&cl, clean || cl.expired, now)
 	}
 	if cl.session == nil {
 		if cl.ended == nil && b.directory.count.Load() >= int64(b.opts.MaximumSessions) {
@@ -121,7 +124,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 
 // claimLocked takes the session from its connection, if it has one, and says
 // whether it goes on.
-func (s *session) claimLocked(cl *claim, clean bool) {
+func (s *session) claimLocked(cl *claim, clean bool, now instant) {
 	resume := !clean && (s.owner == nil || s.expiry != 0)
 	if s.owner != nil {
 		w := s.owner.will
@@ -129,7 +132,7 @@ func (s *session) claimLocked(cl *claim, clean bool) {
 		if w != nil && (w.delay == 0 || !resume) {
 			cl.will = w
 		}
-	} else if !resume {
+	} else if s.pendingWill != nil && (!resume || s.willDue <= now) {
 		cl.will = s.pendingWill
 	}
 	s.pendingWill = nil

@@ -43,6 +43,7 @@ type message struct {
 	props   int    // length of the properties
 	origin  string // client identifier of the publisher, for No Local
 	expires instant
+	kept    uint64 // its number among all that were ever retained, if it was
 	qos     QoS
 	retain  bool
 }

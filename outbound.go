@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/petrelmq/petrel/internal/engine"
+	"github.com/petrelmq/petrel/packets"
 )
 
 const (
@@ -231,7 +232,7 @@ func (o *outbound) tryWrite(f *frames) (n int, err error) {
 func (o *outbound) write(rest net.Buffers, f *frames) {
 	for {
 		if f != nil {
-			n, err := rest.WriteTo(o.conn.Conn)
+			n, err := o.writeAll(rest)
 			f.recycle()
 			pending := o.finish(int(n), err)
 			if err != nil {
@@ -249,6 +250,18 @@ func (o *outbound) write(rest net.Buffers, f *frames) {
 		}
 		rest = f.buffers()
 	}
+}
+
+// writeAll blocks until v is written. A connection of the host's own that panics
+// has failed: whoever waits for the writer must not wait for ever.
+func (o *outbound) writeAll(v net.Buffers) (n int64, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			o.client.broker.log.panicked("a connection", r, "client", o.client.id)
+			err = packets.UnspecifiedError
+		}
+	}()
+	return v.WriteTo(o.conn.Conn)
 }
 
 // held returns a channel that is closed when the buffer is no longer full, or

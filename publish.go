@@ -3,6 +3,7 @@ package petrel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"unicode/utf8"
 
 	"github.com/petrelmq/petrel/packets"
@@ -42,6 +43,9 @@ func (c *Client) publish(bt *batch, flags byte, body []byte) error {
 		p.expires = expiresAt(bt.now, in.MessageExpiryInterval)
 	}
 	code, err := c.pass(bt, p, false)
+	if err != nil && (c.ending.Load() || errors.Is(err, errDisplaced)) {
+		return errDisplaced // refused because the connection ends: unanswered, it will be sent again
+	}
 	c.acknowledge(bt, in, code, err)
 	if err == nil {
 		c.observePublished(bt, p)
@@ -104,6 +108,9 @@ func (c *Client) checkFlow(in *packets.Publish) (repeated bool, err error) {
 		s := c.session
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if s.owner != c {
+			return false, errDisplaced
+		}
 		counted, known := s.received[in.PacketID]
 		if known && counted {
 			return true, nil
@@ -147,6 +154,9 @@ func (c *Client) pass(bt *batch, p *publication, isWill bool) (packets.ReasonCod
 		if err := c.consult(ctx, bt, p, isWill); err != nil {
 			return 0, err
 		}
+	}
+	if in := &bt.in.publish; !isWill && in.QoS == ExactlyOnce && !c.remember(in.PacketID) {
+		return 0, errDisplaced // before anybody gets it: a successor must know what it is sent again
 	}
 	if p.retain {
 		if reason, err := b.retained.keep(bt, p); err != nil {
@@ -232,6 +242,8 @@ func (c *Client) acknowledge(bt *batch, in *packets.Publish, code packets.Reason
 	case ExactlyOnce:
 		if !code.IsError() || c.version != packets.V5 { // older versions have no codes: this will be a success
 			c.remember(in.PacketID)
+		} else {
+			c.forget(in.PacketID)
 		}
 		p := &bt.in.rec
 		p.PacketID, p.Reason = in.PacketID, code
@@ -250,13 +262,17 @@ func (c *Client) explain(err error) (reason []byte, properties packets.UserPrope
 	return []byte(text), appendUserProperties(nil, list)
 }
 
-// remember keeps the identifier of a QoS 2 message until PUBREL.
-func (c *Client) remember(id uint16) {
+// errDisplaced ends a connection that has lost its session.
+var errDisplaced = &packets.Error{Code: packets.SessionTakenOver}
+
+// remember keeps the identifier of a QoS 2 message until PUBREL. It reports
+// false if the session has another connection by now.
+func (c *Client) remember(id uint16) bool {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner != c {
-		return
+		return false
 	}
 	if s.received == nil {
 		s.received = make(map[uint16]bool)
@@ -264,6 +280,18 @@ func (c *Client) remember(id uint16) {
 	if !s.received[id] {
 		s.received[id] = true
 		c.opened++
+	}
+	return true
+}
+
+// forget gives up the identifier of a QoS 2 message that was refused.
+func (c *Client) forget(id uint16) {
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner == c && s.received[id] {
+		delete(s.received, id)
+		c.opened--
 	}
 }
 

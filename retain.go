@@ -14,9 +14,11 @@ import (
 type retained struct {
 	broker   *Broker
 	index    *topics.Retained[*message]
-	mu       sync.Mutex   // makes one step of looking at a limit and storing
-	expiring atomic.Int64 // messages with an expiry
-	alarm    alarm        // of the next look for expired ones
+	mu       sync.Mutex    // makes one step of looking at a limit and storing
+	expiring atomic.Int64  // messages with an expiry
+	counted  atomic.Int64  // messages that count for the maximum: those outside $SYS
+	latest   atomic.Uint64 // the number of the message that was kept last
+	alarm    alarm         // of the next look for expired ones
 }
 
 // sweepGap is how often expired messages are looked for. Until they are found
@@ -48,15 +50,19 @@ func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
 		size -= int64(old.size())
 	}
 	switch {
-	case !replaces && !isReserved(p.topic) && r.index.Len() >= b.opts.MaximumRetained:
+	case !replaces && !isReserved(p.topic) && r.counted.Load() >= int64(b.opts.MaximumRetained):
 		return DropRetainedFull, &packets.Error{Code: packets.QuotaExceeded, Detail: "too many retained messages"}
 	case size > 0 && b.memory.Load()+size > b.opts.MemoryLimit:
 		return DropMemory, &packets.Error{Code: packets.QuotaExceeded, Detail: "the memory limit of the broker is reached"}
 	}
+	m.kept = r.latest.Add(1) // nobody else has it yet
 	if old, ok := r.index.Set(m.topic, m); ok {
 		r.gone(old)
 	}
 	b.memory.Add(int64(m.size()))
+	if !isReserved(p.topic) {
+		r.counted.Add(1)
+	}
 	if m.expires != 0 && r.expiring.Add(1) == 1 {
 		b.alarms.set(&r.alarm, bt.now.after(sweepGap))
 	}
@@ -68,6 +74,9 @@ func (r *retained) gone(m *message) {
 	r.broker.memory.Add(-int64(m.size()))
 	if m.expires != 0 {
 		r.expiring.Add(-1)
+	}
+	if !isReserved([]byte(m.topic)) {
+		r.counted.Add(-1)
 	}
 }
 
@@ -107,6 +116,15 @@ type replay struct {
 	entry   *entry
 	cursor  topics.Cursor
 	pending []owed // read from the index and not sent
+	asks    bool   // the hooks are being asked what is pending
+	upTo    uint64 // the latest message when the subscription took effect; later ones are delivered like any
+	missed  uint64 // the latest one when the session came back, which got none of QoS 0 before
+}
+
+// owes reports whether m is to be sent, which it is unless it was already
+// handed to the session when it was published.
+func (r *replay) owes(m *message, qos QoS) bool {
+	return m.kept <= r.upTo || qos == AtMostOnce && m.kept <= r.missed
 }
 
 // owed is a retained message, and what is sent of it: another one if a
@@ -121,26 +139,42 @@ type owed struct {
 const replayStep = 32
 
 // prepareReplay makes the replay of a new subscription, or returns nil if it
-// gets no retained messages. Where each delivery has to be authorised, that is
-// done here, as no hook may be asked under a lock.
-func (c *Client) prepareReplay(bt *batch, e *entry) *replay {
+// gets no retained messages.
+func (c *Client) prepareReplay(e *entry) *replay {
 	b, sub := c.broker, &e.Value
 	if sub.shared || sub.handling == 2 || b.opts.DisableRetain {
 		return nil
 	}
-	r := &replay{entry: e, cursor: topics.NewCursor(sub.filter)}
-	if !sub.check && len(b.hooks.deliver) == 0 {
-		return r
-	}
-	for !r.cursor.Done() {
-		bt.retained = b.retained.index.Next(&r.cursor, bt.retained[:0], replayStep)
-		for _, m := range bt.retained {
-			if o, ok := c.consultReplay(bt, sub, m); ok {
-				r.pending = append(r.pending, o)
+	return &replay{entry: e, cursor: topics.NewCursor(sub.filter), asks: sub.check || len(b.hooks.deliver) > 0}
+}
+
+// consultReplays asks the hooks about the retained messages that subscriptions
+// get, which cannot be done under a lock. The subscriptions are in effect: what
+// is retained meanwhile comes by them.
+func (c *Client) consultReplays(bt *batch, wishes []wish) {
+	s, index := c.session, c.broker.retained.index
+	for i := range wishes {
+		r := wishes[i].owed
+		if r == nil || !r.asks { // else nobody but this loop touches its cursor
+			continue
+		}
+		var allowed []owed
+		for !r.cursor.Done() {
+			bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)
+			for _, m := range bt.retained {
+				if m.kept > r.upTo {
+					continue
+				}
+				if o, ok := c.consultReplay(bt, &wishes[i].entry.Value, m); ok {
+					allowed = append(allowed, o)
+				}
 			}
 		}
+		s.mu.Lock()
+		r.pending, r.asks = allowed, false
+		s.pumpLocked(bt)
+		s.mu.Unlock()
 	}
-	return r
 }
 
 // consultReplay asks the hooks about one retained message for one subscription.
@@ -186,6 +220,9 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 		return d, false
 	}
 	r := s.replays[0]
+	if r.asks {
+		return d, false // whoever asks goes on
+	}
 	index := s.broker.retained.index
 	if len(r.pending) == 0 {
 		if r.cursor.Done() {
@@ -210,8 +247,8 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 	if r.pending = r.pending[1:]; len(r.pending) == 0 {
 		r.pending = nil
 	}
-	if now, ok := index.Get(m.topic); !ok || now != m {
-		return d, true // it was replaced, and its successor delivered like any message
+	if now, ok := index.Get(m.topic); !ok || now != m || !r.owes(m, qos) {
+		return d, true // what came after the subscription was delivered like any message
 	}
 	if m.expired(bt.now) {
 		s.broker.retained.expire(m)

@@ -160,11 +160,15 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) {
 }
 
 // takeAllLocked empties the session and returns the messages that were not
-// delivered. QoS 2 messages that were sent belong to the client and are not among them.
+// delivered.
 func (s *session) takeAllLocked() (held []delivery) {
 	for _, f := range s.flights.ordered() {
-		if f.state == awaitAck && (f.qos == AtLeastOnce || f.shared == nil) {
-			held = append(held, f.delivery)
+		if f.state != awaitAck {
+			continue
+		}
+		held = append(held, f.delivery)
+		if f.qos == ExactlyOnce {
+			held[len(held)-1].shared = nil // the client may have it: it must not go to another
 		}
 	}
 	held = append(held, s.queue.removeFunc(func(*delivery) bool { return true })...)
@@ -367,6 +371,11 @@ func (s *session) resumeLocked(bt *batch) {
 		default:
 			f.unsent = true
 			s.resend = append(s.resend, f.id)
+		}
+	}
+	if !s.broker.opts.QueueQoS0 {
+		for _, r := range s.replays {
+			r.missed = s.broker.retained.latest.Load()
 		}
 	}
 }

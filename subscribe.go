@@ -45,13 +45,14 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 			return err
 		}
 		if w.entry != nil {
-			w.owed = c.prepareReplay(bt, w.entry)
+			w.owed = c.prepareReplay(w.entry)
 		}
 		wishes = append(wishes, w)
 	}
 	if err := c.enter(bt, p.PacketID, wishes); err != nil {
 		return err
 	}
+	c.consultReplays(bt, wishes)
 	for i := range wishes {
 		if e := wishes[i].entry; e != nil && len(c.broker.hooks.subscription) > 0 {
 			observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Subscribed(c, e.Value.public()) })
@@ -161,7 +162,7 @@ func (s *session) subscribeLocked(w *wish) {
 	sub := &w.entry.Value
 	old := s.subs.get(sub.filter)
 	if old == nil && len(s.subs.list) >= s.broker.opts.MaximumSubscriptions {
-		w.entry, w.code = nil, packets.QuotaExceeded
+		w.entry, w.owed, w.code = nil, nil, packets.QuotaExceeded
 		return
 	}
 	s.subs.put(w.entry)
@@ -173,9 +174,10 @@ func (s *session) subscribeLocked(w *wish) {
 		s.broker.tree.Replace(old, w.entry)
 	}
 	if w.owed != nil && (sub.handling == 0 || w.isNew) {
+		w.owed.upTo = s.broker.retained.latest.Load() // not before the subscription is in effect
 		s.dropReplayLocked(sub.filter)
 		s.replays = append(s.replays, w.owed)
-	} else if old != nil {
+	} else if w.owed = nil; old != nil {
 		s.moveReplayLocked(old, w.entry)
 	}
 }
