@@ -230,6 +230,15 @@ func (b *Broker) spawn(f func()) {
 	}()
 }
 
+// begin is spawn for an alarm, whose goroutine is not counted. It does nothing
+// once the broker is closed.
+func (b *Broker) begin(f func()) {
+	if b.enter() {
+		defer b.wg.Done()
+		b.spawn(f)
+	}
+}
+
 // enter counts a call of the host in, so that the end of the broker waits for
 // it, or reports false if the broker is closed.
 func (b *Broker) enter() bool {
@@ -297,8 +306,7 @@ func (b *Broker) stop() {
 	}
 	go func() {
 		b.wg.Wait()
-		b.alarms.close() // a round may have spawned
-		b.wg.Wait()
+		b.alarms.close()
 		close(b.ended)
 	}()
 }

@@ -56,6 +56,7 @@ type Client struct {
 
 	will     *will        // guarded by session.mu
 	lastSeen atomic.Int64 // instant of the last packet
+	busy     atomic.Bool  // the broker handles packets or keeps the client to its rate: silence proves nothing
 	since    time.Time
 
 	ending atomic.Bool
@@ -118,6 +119,17 @@ func (c *Client) context() context.Context {
 	return c.ctx
 }
 
+// dropContext ends the context that the hooks of CONNECT had: most clients need
+// none any more, and one at rest should not hold it.
+func (c *Client) dropContext() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.ctx, c.cancel = nil, nil
+}
+
 // stop ends the connection for the given cause, if nothing has ended it before.
 // It returns at once: the goroutine that reads says farewell.
 func (c *Client) stop(cause error) {
@@ -163,6 +175,9 @@ func (c *Client) ring(now instant) {
 		return
 	}
 	due := instant(c.lastSeen.Load()).after(patience)
+	if c.busy.Load() {
+		due = now.after(patience) // what came meanwhile has not been looked at
+	}
 	if due > now {
 		c.broker.alarms.set(&c.alarm, due)
 		return
@@ -309,6 +324,7 @@ var errFarewell = errors.New("petrel: the client disconnected")
 
 // Data handles the whole packets in b. It is called by the engine.
 func (c *Client) Data(b []byte) (used, need int, err error) {
+	c.busy.Store(true)
 	bt := c.broker.batch()
 	defer bt.finish()
 	defer func() {
@@ -359,10 +375,16 @@ func (c *Client) Data(b []byte) (used, need int, err error) {
 // Hold makes the engine wait while the answers to the client fill its buffer,
 // or while it is above its rate.
 func (c *Client) Hold() <-chan struct{} {
-	if hold := c.out.held(); hold != nil {
-		return hold
+	hold := c.out.held()
+	full := hold != nil
+	if !full {
+		hold = c.pace.held()
 	}
-	return c.pace.held()
+	c.busy.Store(hold != nil && !full)
+	if c.ending.Load() { // who ends it may have released what was held before this
+		return nil
+	}
+	return hold
 }
 
 // checkHeader refuses a packet by its type and its announced size, before its

@@ -193,6 +193,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	if err := c.mayLeaveWill(cn.will); err != nil {
 		return c.refuse(err)
 	}
+	c.dropContext()
 	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry))
 	if err != nil {
 		return c.refuse(err)
@@ -209,8 +210,8 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 			observe(b, b.hooks.connection, func(o ConnectionObserver) { o.ClientConnected(c) })
 		}
 	}()
-	if s.owner != c {
-		return io.EOF // displaced already
+	if s.owner != c || c.ending.Load() {
+		return io.EOF // displaced already, or out of time
 	}
 	c.will = cn.will
 	c.window = min(int(cn.window), b.opts.MaximumInflight)
@@ -259,6 +260,13 @@ func (b *Broker) settle(c *Client, cl *claim, cn *connecting) {
 		b.sessionChanged(cl.session, SessionResumed)
 	}
 	b.publishWill(cl.will)
+	if cl.earlier != nil {
+		select {
+		case <-cl.earlier:
+		case <-c.context().Done():
+		}
+		c.dropContext()
+	}
 }
 
 // setKeepAlive starts the keep alive and returns the value that is in force, in

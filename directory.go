@@ -22,18 +22,39 @@ type directory struct {
 type shard struct {
 	mu       sync.Mutex
 	sessions map[string]*session
+	wills    map[string]chan struct{} // closed when the will that is going out is with everybody
 }
 
 func newDirectory() *directory {
 	d := &directory{seed: maphash.MakeSeed()}
 	for i := range d.shards {
 		d.shards[i].sessions = make(map[string]*session)
+		d.shards[i].wills = make(map[string]chan struct{})
 	}
 	return d
 }
 
 func (d *directory) shard(id string) *shard {
 	return &d.shards[maphash.String(d.seed, id)%uint64(len(d.shards))]
+}
+
+// dueLocked notes that w, unless it is nil, is going to be published: who claims
+// its client identifier waits for that.
+func (sh *shard) dueLocked(w *will) {
+	if w != nil {
+		sh.wills[w.client.id] = make(chan struct{})
+	}
+}
+
+// willIsOut ends what dueLocked began.
+func (d *directory) willIsOut(w *will) {
+	sh := d.shard(w.client.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if out := sh.wills[w.client.id]; out != nil {
+		close(out)
+		delete(sh.wills, w.client.id)
+	}
 }
 
 // get returns the session with the identifier, nil if there is none.
@@ -71,13 +92,14 @@ func (sh *shard) snapshot() []*session {
 // What it found has to be ended, and the wills to be published, before CONNACK.
 type claim struct {
 	session   *session
-	present   bool     // the session existed and goes on
-	created   bool     // the session is new
-	displaced *Client  // the connection that had it until now
-	ended     *session // the session that existed and does not go on
-	will      *will    // that has become due
-	expired   bool     // the session that ended had expired, which no alarm has noticed yet
-	flapping  bool     // connections displace each other all the time
+	present   bool          // the session existed and goes on
+	created   bool          // the session is new
+	displaced *Client       // the connection that had it until now
+	ended     *session      // the session that existed and does not go on
+	will      *will         // that has become due
+	earlier   chan struct{} // closed when a will that was due before is out; nil if there is none
+	expired   bool          // the session that ended had expired, which no alarm has noticed yet
+	flapping  bool          // connections displace each other all the time
 }
 
 // claim makes c the owner of the session of its client identifier: of the one
@@ -87,7 +109,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 	sh := b.directory.shard(c.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	var cl claim
+	cl := claim{earlier: sh.wills[c.id]}
 	if old := sh.sessions[c.id]; old != nil {
 		old.mu.Lock()
 		defer old.mu.Unlock()
@@ -116,6 +138,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 		}
 		sh.sessions[c.id] = cl.session
 	}
+	sh.dueLocked(cl.will)
 	cl.session.owner = c // nobody else knows a new session; an old one is locked
 	cl.session.expiry = expiry
 	b.directory.epoch.Add(1)
@@ -165,11 +188,13 @@ func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
 		s.ended = true
 		delete(sh.sessions, s.id)
 		b.directory.count.Add(-1)
+		sh.dueLocked(w)
 		return true, w, true
 	}
 	if w != nil && w.delay == 0 {
 		due, w = w, nil
 	}
+	sh.dueLocked(due)
 	s.waitLocked(b.alarms.now(), w)
 	return false, due, true
 }
@@ -188,12 +213,14 @@ func (b *Broker) expire(s *session) (ended bool, due *will) {
 	if s.pendingWill != nil && s.willDue <= now {
 		due, s.pendingWill = s.pendingWill, nil
 	}
-	if s.expires == 0 || s.expires > now {
+	over := s.expires != 0 && s.expires <= now
+	if over && s.pendingWill != nil {
+		due, s.pendingWill = s.pendingWill, nil
+	}
+	sh.dueLocked(due)
+	if !over {
 		s.alarmLocked()
 		return false, due
-	}
-	if s.pendingWill != nil {
-		due, s.pendingWill = s.pendingWill, nil
 	}
 	s.ended = true
 	delete(sh.sessions, s.id)

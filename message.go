@@ -81,6 +81,7 @@ func (p *publication) message() *message {
 			topic: string(p.topic), body: body, props: len(p.props), origin: p.origin,
 			expires: p.expires, qos: p.qos, retain: p.retain,
 		}
+		p.payload = p.held.payload() // which may be referred to, unlike a read buffer
 	}
 	return p.held
 }
@@ -103,7 +104,7 @@ func secondsLeft(expires, now instant) uint32 {
 // expiresAt is the deadline of a message with the given Message Expiry Interval
 // that came now. An interval of 0 has passed as soon as the message would wait.
 func expiresAt(now instant, seconds uint32) instant {
-	return now.after(time.Duration(seconds) * time.Second)
+	return now + instant(time.Duration(seconds)*time.Second) // 136 years at most
 }
 
 // public is p as hosts and hooks see it. The result is valid as long as
@@ -143,7 +144,7 @@ func (p *publication) setFrom(m *Message, now instant) {
 		qos: m.QoS, retain: m.Retain,
 	}
 	if m.Expiry != 0 {
-		p.expires = now.after(max(m.Expiry, 0))
+		p.expires = now + instant(min(max(m.Expiry, 0), math.MaxUint32*time.Second))
 	}
 }
 

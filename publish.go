@@ -154,6 +154,9 @@ func (c *Client) pass(bt *batch, p *publication, isWill bool) (packets.ReasonCod
 		if err := c.consult(ctx, bt, p, isWill); err != nil {
 			return 0, err
 		}
+		if b.hooks.slow.Load() {
+			bt.now = b.alarms.now() // the message has waited, which its expiry counts
+		}
 	}
 	if in := &bt.in.publish; !isWill && in.QoS == ExactlyOnce && !c.remember(in.PacketID) {
 		return 0, errDisplaced // before anybody gets it: a successor must know what it is sent again

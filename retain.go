@@ -89,7 +89,7 @@ func (r *retained) expire(m *message) {
 
 // ring looks for expired messages.
 func (r *retained) ring(instant) {
-	r.broker.spawn(func() {
+	r.broker.begin(func() {
 		var some []*message
 		for c := topics.NewCursorAll(); !c.Done(); {
 			some = r.index.Next(&c, some[:0], 256)

@@ -39,7 +39,9 @@ func (b *Broker) hand(bt *batch, p *publication, t *target) {
 		}
 		p = changed
 	}
-	t.session.deliver(bt, p, t)
+	if !t.session.deliver(bt, p, t) && !b.elsewhere(bt, p, t.shared) {
+		bt.drop(t.session.id, p, t.qos, DropSessionEnded)
+	}
 }
 
 // consultDeliver asks the DeliverInterceptors about one copy of p and returns

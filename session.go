@@ -125,7 +125,7 @@ func (s *session) alarmLocked() {
 // ring is called when the will or the session is due.
 func (s *session) ring(instant) {
 	b := s.broker
-	b.spawn(func() {
+	b.begin(func() {
 		ended, due := b.expire(s)
 		if ended {
 			b.endSession(s, SessionExpired)
@@ -150,7 +150,7 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) {
 	defer bt.finish()
 	for i := range held {
 		d := &held[i]
-		if d.shared == nil || !b.redispatch(bt, d, s, false) {
+		if d.shared == nil || !b.redispatch(bt, d) {
 			b.dropped(bt, s.id, d.msg.topic, d.qos, DropSessionEnded)
 		}
 	}
@@ -180,12 +180,16 @@ func (s *session) takeAllLocked() (held []delivery) {
 	return held
 }
 
-// deliver gives the session one copy of p: it is sent, or queued, or dropped.
-func (s *session) deliver(bt *batch, p *publication, t *target) {
+// deliver gives the session one copy of p: it is sent, or queued, or dropped. It
+// reports false if the session has ended, so that another member of a shared
+// subscription has to get the copy.
+func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.client
 	switch {
+	case s.ended && t.shared != nil:
+		return false
 	case s.ended:
 		bt.drop(s.id, p, t.qos, DropSessionEnded)
 	case s.local != nil:
@@ -199,6 +203,7 @@ func (s *session) deliver(bt *batch, p *publication, t *target) {
 	default:
 		s.sendLocked(bt, p, t)
 	}
+	return true
 }
 
 // fullLocked reports whether the client takes no more QoS 1 and 2 messages now.
@@ -212,6 +217,10 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 		return
 	}
 	size := d.msg.size()
+	if size > o.QueueBytes { // nothing need give way to what never fits
+		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
+		return
+	}
 	for s.queue.live >= o.QueueMessages || s.queue.bytes+size > o.QueueBytes {
 		if !s.makeRoomLocked(bt, d.qos) {
 			bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
@@ -332,6 +341,10 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		next := *d
 		s.queue.pop()
 		s.broker.memory.Add(-int64(next.msg.size()))
+		if next.msg.expired(bt.now) {
+			bt.dropMessage(s.id, next.msg, next.qos, DropExpired)
+			return true
+		}
 		bt.waiting.from(next.msg, bt.waiting.topic)
 		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain})
 		return true

@@ -27,7 +27,37 @@ func (b *Broker) choose(bt *batch, g *group, p *publication) *entry {
 	if e := pick(bt, first, p, b, func(s *session) bool { return s.online.Load() }); e != nil {
 		return e
 	}
-	return pick(bt, first, p, b, func(s *session) bool { return !s.online.Load() })
+	return pick(bt, first, p, b, (*session).isWaiting)
+}
+
+// isWaiting reports whether the session goes on without a connection.
+func (s *session) isWaiting() bool {
+	if s.online.Load() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.ended
+}
+
+// elsewhere gives p to another member of the shared subscription, as the session
+// that was chosen has ended before it got it. It reports whether there was one.
+func (b *Broker) elsewhere(bt *batch, p *publication, from *entry) bool {
+	for {
+		g := b.groupOf(bt, from, p)
+		if g == nil {
+			return false
+		}
+		e := b.otherMember(bt, g, p, from.Value.session, false)
+		if e == nil {
+			return false
+		}
+		t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
+		if t.session.deliver(bt, p, &t) { // the DeliverInterceptors had their say the first time
+			return true
+		}
+		from = e
+	}
 }
 
 // selected asks the SharedSelector; nil leaves the choice to the strategy.
@@ -83,23 +113,13 @@ func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) boo
 }
 
 // redispatch gives a message that a member of a shared subscription did not
-// finish to another member, and reports whether there was one. With connected
-// set, only connected members are asked.
-func (b *Broker) redispatch(bt *batch, d *delivery, from *session, connected bool) bool {
+// finish to another member, and reports whether there was one.
+func (b *Broker) redispatch(bt *batch, d *delivery) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
-	g := b.groupOf(bt, d, p)
-	if g == nil {
-		return false
-	}
-	e := b.otherMember(bt, g, p, from, connected)
-	if e == nil {
-		return false
-	}
-	t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
-	t.session.deliver(bt, p, &t) // the DeliverInterceptors had their say the first time
+	found := b.elsewhere(bt, p, d.shared)
 	bt.relieve()
-	return true
+	return found
 }
 
 func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session, connected bool) *entry {
@@ -110,7 +130,7 @@ func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session,
 	first := b.firstChoice(g, p, len(bt.members))
 	e := pick(bt, first, p, b, func(s *session) bool { return s != from && s.online.Load() })
 	if e == nil && !connected {
-		e = pick(bt, first, p, b, func(s *session) bool { return s != from && !s.online.Load() })
+		e = pick(bt, first, p, b, func(s *session) bool { return s != from && s.isWaiting() })
 	}
 	return e
 }
@@ -130,7 +150,7 @@ func (b *Broker) handOver(bt *batch, s *session) {
 		taken := s.takeSharedLocked(samples[i].shared)
 		s.mu.Unlock()
 		for j := range taken {
-			if d := &taken[j]; !b.redispatch(bt, d, s, false) {
+			if d := &taken[j]; !b.redispatch(bt, d) {
 				bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
 			}
 		}
@@ -188,15 +208,16 @@ func (s *session) takeSharedLocked(from *entry) (taken []delivery) {
 func (b *Broker) hasOther(bt *batch, d *delivery, from *session) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
-	g := b.groupOf(bt, d, p)
+	g := b.groupOf(bt, d.shared, p)
 	return g != nil && b.otherMember(bt, g, p, from, true) != nil
 }
 
-// groupOf finds the shared subscription by which p came, nil if it has no members.
-func (b *Broker) groupOf(bt *batch, d *delivery, p *publication) *group {
+// groupOf finds the shared subscription by which p came to one of its members,
+// nil if it has none any more.
+func (b *Broker) groupOf(bt *batch, member *entry, p *publication) *group {
 	b.tree.Match(p.topic, &bt.matches)
 	for _, g := range bt.matches.Groups {
-		if d.shared.Value.filter == "$share/"+g.Name()+"/"+g.Filter() {
+		if member.Value.filter == "$share/"+g.Name()+"/"+g.Filter() {
 			return g
 		}
 	}

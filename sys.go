@@ -53,7 +53,7 @@ func (y *sys) init(b *Broker) {
 // ring publishes, and sees to the next time. One round ends before the next is set.
 func (y *sys) ring(now instant) {
 	b := y.broker
-	b.spawn(func() {
+	b.begin(func() {
 		y.publish(now)
 		b.alarms.set(&y.alarm, now.after(b.opts.SysInterval))
 	})

@@ -50,6 +50,7 @@ func (b *Broker) publishWill(w *will) {
 	if w == nil {
 		return
 	}
+	defer b.directory.willIsOut(w)
 	bt := b.batch()
 	defer bt.finish()
 	bt.pub = w.publication(bt.now)

@@ -15,11 +15,16 @@ var mosquitto = driver{
 	transports: []string{"tcp"},
 	missing: func() error {
 		const install = "apt-get install mosquitto-clients"
-		return errors.Join(installed("mosquitto_sub", install), installed("mosquitto_pub", install))
+		return errors.Join(installed("mosquitto_sub", install), installed("mosquitto_pub", install),
+			installed("stdbuf", "apt-get install coreutils"))
 	},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
 		args := append(mosquittoFlags(o), "-t", filter, "-q", strconv.Itoa(qos), "-d", "-F", "MSG|%q|%r|%x|%t")
-		return subscribeWith(t, mosquittoLine, "mosquitto_sub", args...)
+		// mosquitto_sub flushes what it prints when a message comes, not when a SUBACK does.
+		args = append([]string{"-oL", "mosquitto_sub"}, args...)
+		// Version 2.0 of it ends when a broker says DISCONNECT, which only 5.0 has.
+		again := o.restarts && o.version == "5.0"
+		return subscribeWith(t, again, mosquittoLine, "stdbuf", args...)
 	},
 	publish: func(t *testing.T, o options, m message) {
 		args := append(mosquittoFlags(o), "-t", m.Topic, "-q", strconv.Itoa(m.QoS))

@@ -22,7 +22,7 @@ var mqttJS = driver{
 	},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
 		args := slices.Concat([]string{"mqttjs/subscriber.js"}, scriptFlags(o), subscribeFlags(filter, qos))
-		return subscribeWith(t, scriptLine, "node", args...)
+		return subscribeWith(t, false, scriptLine, "node", args...)
 	},
 	publish: func(t *testing.T, o options, m message) {
 		args := slices.Concat([]string{"mqttjs/publisher.js"}, scriptFlags(o), publishFlags(m))

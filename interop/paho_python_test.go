@@ -22,7 +22,7 @@ var pahoPython = driver{
 	},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
 		args := slices.Concat([]string{"python/subscriber.py"}, scriptFlags(o), subscribeFlags(filter, qos))
-		return subscribeWith(t, scriptLine, python, args...)
+		return subscribeWith(t, false, scriptLine, python, args...)
 	},
 	publish: func(t *testing.T, o options, m message) {
 		args := slices.Concat([]string{"python/publisher.py"}, scriptFlags(o), publishFlags(m))

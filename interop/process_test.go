@@ -3,11 +3,13 @@ package interop
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,47 +19,62 @@ import (
 )
 
 // subscribeWith runs a client program until the test ends. parse understands
-// its lines: a message, or that a SUBACK came, or something else.
-func subscribeWith(t *testing.T, parse func(line []byte) (m *message, subscribed bool), name string, args ...string) *subscriber {
+// its lines: a message, or that a SUBACK came, or something else. With again, a
+// program that ends by itself is started again, as a supervisor would.
+func subscribeWith(t *testing.T, again bool, parse func(line []byte) (m *message, subscribed bool), name string, args ...string) *subscriber {
 	t.Helper()
 	s := newSubscriber()
-	cmd := exec.Command(name, args...)
 	var said transcript
-	cmd.Stderr = &said
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-
-	read := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
 	go func() {
-		defer close(read)
-		lines := bufio.NewReader(stdout)
+		defer close(ended)
 		for {
-			line, err := lines.ReadBytes('\n')
-			_, _ = said.Write(line)
-			switch m, subscribed := parse(bytes.TrimSpace(line)); {
-			case m != nil:
-				s.messages <- *m
-			case subscribed:
-				s.subscribed <- struct{}{}
+			if err := listen(ctx, s, &said, parse, name, args...); err != nil {
+				_, _ = fmt.Fprintln(&said, err)
 			}
-			if err != nil {
+			if !again || ctx.Err() != nil {
 				return
 			}
+			time.Sleep(100 * time.Millisecond)
 		}
 	}()
-	s.cut = sync.OnceFunc(func() {
-		_ = cmd.Process.Kill()
-		<-read
-		_ = cmd.Wait()
-	})
+	s.cut = func() {
+		cancel()
+		<-ended
+	}
 	t.Cleanup(func() {
 		s.cut()
 		if t.Failed() {
-			t.Logf("%s\n%s", cmd, said.String())
+			t.Logf("%s %s\n%s", name, strings.Join(args, " "), said.String())
 		}
 	})
 	return s
+}
+
+// listen runs a client program until it ends or ctx does, when it is killed.
+func listen(ctx context.Context, s *subscriber, said *transcript, parse func([]byte) (*message, bool), name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = said
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	for lines := bufio.NewReader(stdout); err == nil; {
+		var line []byte
+		line, err = lines.ReadBytes('\n')
+		_, _ = said.Write(line)
+		switch m, subscribed := parse(bytes.TrimSpace(line)); {
+		case m != nil:
+			s.messages <- *m
+		case subscribed:
+			s.subscribed <- struct{}{}
+		}
+	}
+	return cmd.Wait()
 }
 
 // publishWith runs a client program that publishes and ends.

@@ -40,6 +40,7 @@ type options struct {
 	version   string // "3.1", "3.1.1" or "5.0"
 	id        string // empty leaves it to the client or the broker
 	will      *message
+	restarts  bool // the broker will restart, and clients may end because of it
 }
 
 type message struct {
@@ -201,7 +202,7 @@ func restart(t *testing.T, d driver, o options) {
 		t.Skip("the broker is not ours to restart")
 	}
 	b := startBroker(t)
-	o.addr = b.addr(t, o.transport)
+	o.addr, o.restarts = b.addr(t, o.transport), true
 	topic := unique()
 	s := d.start(t, o, topic, 1)
 	b.stop(t)

@@ -1,13 +1,20 @@
-// Package auth has ready-made hooks that decide who may connect.
+// Package auth has ready-made hooks that decide who may connect, and what a
+// client may do.
 //
 // [AllowAll] and [AllowLocal] look at no credentials: the first admits
-// everybody, the second everybody on this machine. [AnyOf] makes one
-// authenticator of several, for brokers where it is enough that one of them
-// admits the client:
+// everybody, the second everybody on this machine. [PasswordFile] admits the
+// users of a file that mosquitto_passwd made. [AnyOf] makes one authenticator of
+// several, for brokers where it is enough that one of them admits the client:
 //
 //	petrel.Options{Hooks: []petrel.Hook{
-//		auth.AnyOf(auth.AllowLocal{}, devices), // no password needed on this machine
+//		auth.AnyOf(auth.AllowLocal{}, users), // no password needed on this machine
+//		rights,
 //	}}
 //
 // Listed side by side in Options.Hooks, without AnyOf, each of them must admit.
+//
+// [ACLFile] allows clients to publish and to subscribe, as an acl_file of
+// mosquitto says. Without it, or another authorizer, everybody may do everything.
+//
+// Both files can be read again while the broker runs.
 package auth

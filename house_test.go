@@ -1,0 +1,280 @@
+package petrel_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel"
+)
+
+// The tests of this file hold the repository to its own rules: what may be
+// required, who may import whom, and that README.md tells the truth.
+
+const houseModule = "github.com/petrelmq/petrel"
+
+func goTool(t *testing.T, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s\n%s", cmd, &said)
+	return out
+}
+
+func TestDirectRequirementsAreThree(t *testing.T) {
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	require.NoError(t, json.Unmarshal(goTool(t, "mod", "edit", "-json"), &mod))
+	var direct []string
+	for _, r := range mod.Require {
+		if !r.Indirect {
+			direct = append(direct, r.Path)
+		}
+	}
+	require.ElementsMatch(t, []string{"github.com/rs/xid", "github.com/stretchr/testify", "golang.org/x/net"}, direct)
+}
+
+// What a host program links is the standard library, xid and x/net.
+func TestDependenciesOfTheCore(t *testing.T) {
+	list := goTool(t, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./...")
+	deps := strings.Fields(string(list))
+	require.Contains(t, deps, houseModule)
+	for _, dep := range deps {
+		ours := dep == houseModule || strings.HasPrefix(dep, houseModule+"/")
+		require.True(t, ours || dep == "github.com/rs/xid" || strings.HasPrefix(dep, "golang.org/x/net/"), dep)
+	}
+}
+
+func TestEveryModuleIsInTheWorkspace(t *testing.T) {
+	var work struct{ Use []struct{ DiskPath string } }
+	require.NoError(t, json.Unmarshal(goTool(t, "work", "edit", "-json"), &work))
+	var used []string
+	for _, u := range work.Use {
+		used = append(used, path.Clean(u.DiskPath))
+	}
+	var modules []string
+	eachFile(t, func(name string) {
+		if path.Base(name) == "go.mod" {
+			modules = append(modules, path.Dir(name))
+		}
+	})
+	require.ElementsMatch(t, modules, used)
+}
+
+// houseImports says what of the repository the packages of a directory, and of those
+// below it, may import. The longest directory decides.
+var houseImports = map[string][]string{
+	".":               {"internal/engine", "packets", "topics"},
+	"packets":         {},
+	"topics":          {},
+	"listeners":       {},
+	"internal/engine": {},
+	"hooks":           {".", "packets", "topics"},
+
+	// For tests, of the repository and of hosts.
+	"internal/brokertest": {".", "packets", "topics"},
+	"petreltest":          {".", "hooks/auth", "listeners", "packets", "topics"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	seen := map[string]bool{}
+	eachFile(t, func(name string) {
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || !ofTheCore(name) {
+			return
+		}
+		room := roomOf(path.Dir(name))
+		require.NotEmpty(t, room, "%s is in a directory that has no rule", name)
+		seen[room] = true
+		for _, imported := range importsOf(t, name) {
+			first, _, _ := strings.Cut(imported, "/")
+			inside, ours := strings.CutPrefix(imported+"/", houseModule+"/")
+			switch {
+			case ours:
+				if inside = path.Clean(inside); inside != path.Dir(name) {
+					require.Contains(t, houseImports[room], inside, "%s imports %s", name, imported)
+				}
+			case strings.Contains(first, "."):
+				allowed := imported == "github.com/rs/xid" || strings.HasPrefix(imported, "golang.org/x/net/")
+				require.True(t, allowed, "%s imports %s", name, imported)
+			}
+		}
+	})
+	for _, room := range []string{".", "packets", "topics", "listeners", "internal/engine", "hooks"} {
+		require.True(t, seen[room], "%s was not looked at", room)
+	}
+}
+
+// roomOf returns the entry of houseImports for a directory; only the root itself
+// stands for nothing below it.
+func roomOf(dir string) string {
+	for d := dir; d != "."; d = path.Dir(d) {
+		if _, ok := houseImports[d]; ok {
+			return d
+		}
+	}
+	if dir == "." {
+		return dir
+	}
+	return ""
+}
+
+// ofTheCore reports whether a file belongs to the module of the root.
+func ofTheCore(name string) bool {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if _, err := os.Stat(filepath.FromSlash(dir + "/go.mod")); err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func importsOf(t *testing.T, name string) []string {
+	f, err := parser.ParseFile(token.NewFileSet(), filepath.FromSlash(name), nil, parser.ImportsOnly)
+	require.NoError(t, err)
+	var list []string
+	for _, s := range f.Imports {
+		imported, err := strconv.Unquote(s.Path.Value)
+		require.NoError(t, err)
+		list = append(list, imported)
+	}
+	return list
+}
+
+// eachFile calls each for every file of the repository, by its path with slashes.
+func eachFile(t *testing.T, each func(name string)) {
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && slices.Contains([]string{".git", "node_modules", "__pycache__"}, d.Name()):
+			return filepath.SkipDir
+		case d.Type().IsRegular():
+			each(filepath.ToSlash(name))
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+func readText(t *testing.T, name string) string {
+	b, err := os.ReadFile(filepath.FromSlash(name))
+	require.NoError(t, err)
+	return strings.ReplaceAll(string(b), "\r\n", "\n")
+}
+
+func TestReadmeShowsTheEmbedExample(t *testing.T) {
+	_, program, ok := strings.Cut(readText(t, "examples/embed/main.go"), "\npackage main\n")
+	require.True(t, ok)
+	_, rest, ok := strings.Cut(readText(t, "README.md"), "```go\n")
+	require.True(t, ok)
+	block, _, ok := strings.Cut(rest, "```\n")
+	require.True(t, ok)
+	require.Equal(t, "package main\n"+program, block)
+}
+
+// The programs and pieces of programs in README.md compile.
+func TestReadmeCompiles(t *testing.T) {
+	const around = `package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/packets"
+)
+
+var authenticator = auth.AllowLocal{}
+
+func main() { _ = options }
+
+`
+	blocks := strings.Split(readText(t, "README.md"), "```go\n")[1:]
+	require.Len(t, blocks, 2)
+	dir := t.TempDir()
+	for i, block := range blocks {
+		block, _, _ = strings.Cut(block, "```\n")
+		if !strings.HasPrefix(block, "package ") {
+			block = around + block
+		}
+		// To the compiler the file is in a directory of the module that there is not.
+		file, overlay := filepath.Join(dir, "main.go"), filepath.Join(dir, "overlay.json")
+		require.NoError(t, os.WriteFile(file, []byte(block), 0o600))
+		there, err := filepath.Abs("internal/readme/main.go")
+		require.NoError(t, err)
+		replace, err := json.Marshal(map[string]any{"Replace": map[string]string{there: file}})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(overlay, replace, 0o600))
+		goTool(t, "build", "-overlay", overlay, "-o", filepath.Join(dir, strconv.Itoa(i)+".exe"), "./internal/readme")
+	}
+}
+
+func TestReadmeNamesEveryLimit(t *testing.T) {
+	readme := readText(t, "README.md")
+	options := reflect.TypeFor[petrel.Options]()
+	limits := 0
+	for i := range options.NumField() {
+		switch f := options.Field(i); f.Type {
+		case reflect.TypeFor[int](), reflect.TypeFor[int64](), reflect.TypeFor[time.Duration]():
+			limits++
+			require.Contains(t, readme, "| `"+f.Name+"` |")
+		}
+	}
+	require.Greater(t, limits, 20)
+}
+
+// README.md says of each limit what options.go says of it.
+func TestReadmeHasTheDefaultsOfTheCode(t *testing.T) {
+	_, readme, _ := strings.Cut(readText(t, "README.md"), "\n## Limits\n")
+	readme, _, _ = strings.Cut(readme, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| ([^|]+) \\|").FindAllStringSubmatch(readme, -1)
+	require.NotEmpty(t, rows)
+	code := readText(t, "options.go")
+	for _, row := range rows {
+		name, byDefault := row[1], row[2]
+		at := regexp.MustCompile(`(?m)^\t` + name + `( +|, .*)\S`).FindStringIndex(code)
+		require.NotNil(t, at, "%s is no option", name)
+		comment := code[:at[0]]
+		comment = comment[strings.LastIndex(comment, "\n\n")+1:]
+		comment = strings.Join(strings.Fields(strings.ReplaceAll(comment, "//", "")), " ")
+		if byDefault == "none" {
+			require.Regexp(t, "Zero and negative mean no (limit|cap)", comment, name)
+			continue
+		}
+		require.Contains(t, comment, "Zero means "+byDefault, name)
+	}
+}
+
+// A path of somebody's machine in a file helps nobody else.
+func TestNoPathsOfAMachine(t *testing.T) {
+	machine := regexp.MustCompile(`(^|[^\w.\-/])/(work|root|home/\w+|Users/\w+)/`)
+	eachFile(t, func(name string) {
+		b, err := os.ReadFile(filepath.FromSlash(name))
+		require.NoError(t, err)
+		if bytes.IndexByte(b, 0) < 0 {
+			require.NotRegexp(t, machine, string(b), name)
+		}
+	})
+}

@@ -1,0 +1,289 @@
+package petrel
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel/packets"
+)
+
+// anybody admits everybody.
+type anybody struct{}
+
+func (anybody) Authenticate(context.Context, *ConnectRequest) error { return nil }
+
+// newOutbound returns the outbound side of a client whose connection is conn.
+func newOutbound(t *testing.T, conn net.Conn, o Options) *outbound {
+	t.Helper()
+	o.Hooks, o.SysInterval, o.Logger = []Hook{anybody{}}, -1, slog.New(slog.DiscardHandler)
+	b, err := New(o)
+	require.NoError(t, err)
+	c := newClient(b, conn)
+	t.Cleanup(func() {
+		conn.Close()
+		require.NoError(t, b.Close()) // the writers are counted
+	})
+	return &c.out
+}
+
+func (f *frames) flat() []byte { return slices.Concat(f.buffers()...) }
+
+func TestFramesAfterEveryByte(t *testing.T) {
+	for name, f := range map[string]*frames{
+		"bytes only":            {b: []byte("abcdef")},
+		"reference at the end":  {b: []byte("abc"), refs: []reference{{3, []byte("XYZ")}}},
+		"reference in front":    {b: []byte("abc"), refs: []reference{{0, []byte("XYZ")}}},
+		"reference between":     {b: []byte("abcdef"), refs: []reference{{3, []byte("XYZ")}}},
+		"two side by side":      {b: []byte("abcdef"), refs: []reference{{3, []byte("XY")}, {3, []byte("Z")}}},
+		"references only":       {refs: []reference{{0, []byte("XY")}, {0, []byte("Z")}}},
+		"bytes and two, spread": {b: []byte("abcdef"), refs: []reference{{2, []byte("XY")}, {5, []byte("Z")}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole := f.flat()
+			require.Len(t, whole, f.total())
+			for n := range len(whole) + 1 {
+				require.Equal(t, string(whole[n:]), string(slices.Concat(f.after(n)...)), "after %d bytes", n)
+			}
+			require.Equal(t, whole, f.flat(), "it is unchanged")
+		})
+	}
+}
+
+// Whatever pushes, flushes and refuses bytes: what was pushed arrives whole, in order, once.
+func TestOutboundKeepsOrder(t *testing.T) {
+	const pushers, each = 8, 400
+	for _, network := range []string{"pipe", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			client, server := connectionPair(t, network)
+			o := newOutbound(t, server, Options{})
+			var mu sync.Mutex // what the lock of the session is
+			var want bytes.Buffer
+			shared := bytes.Repeat([]byte("0123456789abcdef"), shareFrom/16)
+			push := func(i int) {
+				mu.Lock()
+				defer mu.Unlock()
+				head := []byte{0xAA, 0, 0, 0xBB}
+				payload := shared[:i*7%200]
+				if i%50 == 0 {
+					payload = shared
+				}
+				id := uint16(i + 1)
+				o.push(head, payload, 1, id, i%100 == 0)
+				binary.BigEndian.PutUint16(head[1:], id)
+				want.Write(head)
+				want.Write(payload)
+			}
+			var got bytes.Buffer
+			read := make(chan error, 1)
+			go func() {
+				_, err := io.CopyBuffer(&got, struct{ io.Reader }{client}, make([]byte, 777))
+				read <- err
+			}()
+			var wg sync.WaitGroup
+			for p := range pushers {
+				wg.Go(func() {
+					for i := range each {
+						push(p*each + i)
+						if i%3 != 0 {
+							o.flush()
+						}
+					}
+					o.flush()
+				})
+			}
+			wg.Wait()
+			o.close()
+			require.Zero(t, o.waiting())
+			server.Close()
+			require.NoError(t, <-read)
+			require.True(t, bytes.Equal(want.Bytes(), got.Bytes()), "got %d bytes; want the %d that were pushed", got.Len(), want.Len())
+		})
+	}
+}
+
+func connectionPair(t *testing.T, network string) (client, server net.Conn) {
+	t.Helper()
+	if network == "pipe" {
+		return net.Pipe()
+	}
+	l, err := net.Listen(network, "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	client, err = net.Dial(network, l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { client.Close() })
+	server, err = l.Accept()
+	require.NoError(t, err)
+	return client, server
+}
+
+func TestOutboundRoom(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		pushed int
+		room   bool
+		held   bool
+	}{
+		{"nothing", 0, true, false},
+		{"one byte below the limit", 99, true, false},
+		{"the limit", 100, false, false},
+		{"one byte above the limit", 101, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, server := net.Pipe()
+			o := newOutbound(t, server, Options{OutboundBytes: 100})
+			if c.pushed > 0 {
+				mustFlush, size := o.push(make([]byte, c.pushed), nil, 0, 0, false)
+				require.True(t, mustFlush)
+				require.Equal(t, c.pushed, size)
+			}
+			require.Equal(t, c.room, o.room())
+			require.Equal(t, c.held, o.held() != nil)
+		})
+	}
+}
+
+func TestOutboundFlushIsPromisedOnce(t *testing.T) {
+	client, server := net.Pipe()
+	o := newOutbound(t, server, Options{})
+	first, _ := o.push([]byte("a"), nil, 0, 0, false)
+	second, _ := o.push([]byte("b"), nil, 0, 0, false)
+	require.True(t, first)
+	require.False(t, second, "the first has promised to flush")
+	o.flush()
+	got := make([]byte, 2)
+	_, err := io.ReadFull(client, got)
+	require.NoError(t, err)
+	require.Equal(t, "ab", string(got))
+	again, _ := o.push([]byte("c"), nil, 0, 0, false)
+	require.True(t, again)
+}
+
+func TestOutboundHoldEnds(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(o *outbound, client net.Conn)
+	}{
+		{"when it is half empty", func(_ *outbound, client net.Conn) { client.Read(make([]byte, 101)) }},
+		{"when the connection breaks", func(_ *outbound, client net.Conn) { client.Close() }},
+		{"when the connection ends", func(o *outbound, _ net.Conn) { o.client.stop(packets.AdministrativeAction) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				o := newOutbound(t, server, Options{OutboundBytes: 100})
+				o.push(make([]byte, 101), nil, 0, 0, false)
+				o.flush()
+				hold := o.held()
+				require.NotNil(t, hold)
+				require.Equal(t, hold, o.held(), "all wait for the same")
+				synctest.Wait()
+				select {
+				case <-hold:
+					t.Fatal("it ended before anything was read")
+				default:
+				}
+				c.end(o, client)
+				<-hold
+			})
+		})
+	}
+}
+
+func TestOutboundTakesNothingBehindTheLastPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		o := newOutbound(t, server, Options{})
+		o.push([]byte("before,"), nil, 0, 0, false)
+		o.pushLast([]byte("last"))
+		mustFlush, size := o.push([]byte("behind"), nil, 0, 0, false)
+		require.False(t, mustFlush)
+		require.Zero(t, size)
+		got := make(chan []byte)
+		go func() {
+			b, _ := io.ReadAll(client)
+			got <- b
+		}()
+		o.close()
+		server.Close()
+		require.Equal(t, "before,last", string(<-got))
+	})
+}
+
+// A peer that does not read is given lastWords, and no more.
+func TestOutboundCloseGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, server := net.Pipe()
+		o := newOutbound(t, server, Options{})
+		o.push([]byte("unread"), nil, 0, 0, false)
+		o.flush()
+		start := time.Now()
+		o.close()
+		require.Equal(t, lastWords, time.Since(start))
+		require.Zero(t, o.waiting())
+		require.True(t, o.client.ending.Load())
+	})
+}
+
+// stumbling is a connection that fails after some writes.
+type stumbling struct {
+	net.Conn
+	left int
+}
+
+var errStumbled = errors.New("stumbled")
+
+func (s *stumbling) Write(b []byte) (int, error) {
+	if s.left--; s.left < 0 {
+		return len(b) / 2, errStumbled
+	}
+	return len(b), nil
+}
+
+func TestOutboundWriteFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, server := net.Pipe()
+		o := newOutbound(t, &stumbling{server, 1}, Options{})
+		o.push([]byte("arrives"), nil, 0, 0, false)
+		o.flush()
+		synctest.Wait()
+		require.False(t, o.client.ending.Load())
+		o.push([]byte("does not"), nil, 0, 0, false)
+		o.flush()
+		synctest.Wait()
+		require.ErrorIs(t, o.client.ended(nil), errStumbled)
+		require.Zero(t, o.waiting())
+		mustFlush, _ := o.push([]byte("late"), nil, 0, 0, false)
+		require.False(t, mustFlush, "nothing more is taken")
+		o.close() // and does not wait
+	})
+}
+
+// At rest a connection holds no buffer.
+func TestOutboundAtRestHoldsNothing(t *testing.T) {
+	client, server := connectionPair(t, "tcp")
+	o := newOutbound(t, server, Options{})
+	for range 3 {
+		o.push(make([]byte, 1000), nil, 0, 0, false)
+		o.flush()
+		_, err := io.ReadFull(client, make([]byte, 1000))
+		require.NoError(t, err)
+		o.mu.Lock()
+		require.Nil(t, o.pending)
+		require.False(t, o.writing)
+		require.Zero(t, o.size)
+		o.mu.Unlock()
+	}
+}

@@ -1,0 +1,504 @@
+package petrel_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/packets"
+)
+
+// members connects clients that subscribe to the filter in turn.
+func members(b *brokertest.Broker, filter string, qos packets.QoS, connect func(string) packets.Connect, ids ...string) []*brokertest.Client {
+	var list []*brokertest.Client
+	for _, id := range ids {
+		c := b.Connect(connect(id))
+		c.Subscribe(qos, filter)
+		list = append(list, c)
+	}
+	return list
+}
+
+// send publishes messages of the host with the payloads 0, 1, 2 and so on.
+func send(t *testing.T, b *brokertest.Broker, topic string, qos packets.QoS, n int) (payloads []string) {
+	t.Helper()
+	for i := range n {
+		require.NoError(t, b.Publish(context.Background(), petrel.Message{Topic: topic, Payload: fmt.Append(nil, i), QoS: qos}))
+		payloads = append(payloads, fmt.Sprint(i))
+	}
+	return payloads
+}
+
+func TestSharedRoundRobinIsFair(t *testing.T) {
+	for _, v := range threeVersions {
+		t.Run(v.String(), func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			connect := func(id string) packets.Connect { return speaking(v, id) }
+			group := members(b, "$share/g/a/+", 1, connect, "c1", "c2", "c3")
+			send(t, b, "a/x", 1, 30)
+			var all []string
+			for _, c := range group {
+				got := payloads(arrived(t, c))
+				require.Len(t, got, 10)
+				all = append(all, got...)
+			}
+			require.Len(t, slices.Compact(slices.Sorted(slices.Values(all))), 30, "each message comes once")
+		})
+	}
+}
+
+func TestSharedStrategies(t *testing.T) {
+	t.Run("random reaches everybody", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{SharedStrategy: petrel.Random})
+		group := members(b, "$share/g/a", 0, brokertest.ID, "c1", "c2", "c3")
+		send(t, b, "a", 0, 300)
+		total := 0
+		for _, c := range group {
+			n := len(arrived(t, c))
+			require.NotZero(t, n)
+			total += n
+		}
+		require.Equal(t, 300, total)
+	})
+	t.Run("sticky keeps to the first that is connected", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{SharedStrategy: petrel.Sticky})
+		group := members(b, "$share/g/a", 0, brokertest.Durable, "c1", "c2", "c3")
+		send(t, b, "a", 0, 5)
+		require.Len(t, arrived(t, group[0]), 5)
+		group[0].Drop()
+		send(t, b, "a", 0, 5)
+		require.Len(t, arrived(t, group[1]), 5)
+		group[0] = b.Connect(brokertest.Durable("c1"))
+		send(t, b, "a", 0, 5)
+		require.Len(t, arrived(t, group[0]), 5, "it is back")
+		group[0].Unsubscribe("$share/g/a")
+		group[0].Subscribe(0, "$share/g/a")
+		send(t, b, "a", 0, 5)
+		require.Len(t, arrived(t, group[1]), 5, "who joins again is the last")
+		for _, c := range group {
+			c.ExpectNothing()
+		}
+	})
+	t.Run("hash of the topic keeps a topic at one member", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{SharedStrategy: petrel.TopicHash})
+		group := members(b, "$share/g/#", 0, brokertest.ID, "c1", "c2", "c3")
+		topics := brokertest.Topics("a", 60)
+		for range 4 {
+			for _, topic := range topics {
+				require.NoError(t, b.Publish(context.Background(), petrel.Message{Topic: topic}))
+			}
+		}
+		seen := make(map[string]int)
+		for i, c := range group {
+			got := arrived(t, c)
+			require.NotEmpty(t, got, "60 topics do not all have the same member")
+			for _, m := range got {
+				if j, ok := seen[string(m.Topic)]; ok {
+					require.Equal(t, j, i, "of %s", m.Topic)
+				}
+				seen[string(m.Topic)] = i
+			}
+		}
+		require.Len(t, seen, 60)
+	})
+}
+
+func TestSharedConnectedMembersFirst(t *testing.T) {
+	for _, strategy := range []petrel.SharedStrategy{petrel.RoundRobin, petrel.Random, petrel.Sticky, petrel.TopicHash} {
+		t.Run(fmt.Sprint("strategy ", strategy), func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{SharedStrategy: strategy})
+			group := members(b, "$share/g/a", 1, brokertest.Durable, "c1", "c2", "c3", "c4")
+			for _, i := range []int{0, 1, 3} {
+				group[i].Drop()
+			}
+			want := send(t, b, "a", 1, 20)
+			require.Equal(t, want, payloads(arrived(t, group[2])))
+			group[2].Unsubscribe("$share/g/a")
+
+			want = send(t, b, "a", 1, 20) // nobody is connected: it waits for one of them
+			var got []string
+			for _, id := range []string{"c1", "c2", "c4"} {
+				c := b.Connect(brokertest.Durable(id))
+				for _, m := range arrived(t, c) {
+					got = append(got, string(m.Payload))
+					c.Accept(m)
+				}
+				c.ExpectNothing()
+				c.Drop()
+			}
+			require.ElementsMatch(t, want, got)
+		})
+	}
+}
+
+func TestSharedQoS0WithoutConnectedMember(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	members(b, "$share/g/a", 1, brokertest.Durable, "c")[0].Drop()
+	send(t, b, "a", 0, 1)
+	b.Connect(brokertest.Durable("c")).ExpectNothing()
+	require.Equal(t, map[petrel.DropReason]uint64{petrel.DropOffline: 1}, b.Stats().Dropped)
+}
+
+func TestSharedHandOverOnDisconnect(t *testing.T) {
+	for _, connect := range []struct {
+		name string
+		with func(string) packets.Connect
+	}{{"session goes on", brokertest.Durable}, {"session ends", brokertest.ID}} {
+		t.Run("unacknowledged QoS 1: "+connect.name, func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			group := members(b, "$share/g/a", 1, connect.with, "c1", "c2")
+			send(t, b, "a", 1, 20)
+			first := arrived(t, group[0])
+			require.Len(t, first, 10)
+			own := arrived(t, group[1])
+			require.Len(t, own, 10)
+			group[0].Accept(first[0])
+			group[0].ExpectNothing()
+			group[0].Drop()
+			got := arrived(t, group[1])
+			require.Equal(t, payloads(first[1:]), payloads(got), "in their order, without the one that was acknowledged")
+			for _, m := range got {
+				require.False(t, m.Dup)
+			}
+			for _, m := range slices.Concat(own, got) {
+				group[1].Accept(m)
+			}
+			group[1].ExpectNothing()
+			require.Zero(t, b.Stats().MessageBytes)
+			require.Empty(t, b.Stats().Dropped)
+			c := b.Connect(connect.with("c1"))
+			c.ExpectNothing() // it comes back to nothing of these
+		})
+		t.Run("what was never sent: "+connect.name, func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			with := func(id string) packets.Connect { return window(1, connect.with(id)) }
+			c1 := members(b, "$share/g/a", 2, with, "c1")[0]
+			send(t, b, "a", 2, 5)
+			c1.ExpectPublish("a", "0")
+			c2 := members(b, "$share/g/a", 2, brokertest.ID, "c2")[0]
+			c2.ExpectNothing()
+			c1.Drop()
+			require.Equal(t, []string{"1", "2", "3", "4"}, payloads(arrived(t, c2)))
+		})
+	}
+	t.Run("nobody else is connected: it waits for the client", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 1, brokertest.Durable, "c1", "c2")
+		group[1].Drop()
+		send(t, b, "a", 1, 1)
+		m := group[0].ExpectPublish("a", "0")
+		group[0].Drop()
+		c2 := b.Connect(brokertest.Durable("c2"))
+		c2.ExpectNothing()
+		again := b.Connect(brokertest.Durable("c1")).ExpectPublish("a", "0")
+		require.True(t, again.Dup)
+		require.Equal(t, m.PacketID, again.PacketID)
+	})
+	t.Run("a member of another group gets nothing of it", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		c1 := members(b, "$share/g/a", 1, brokertest.Durable, "c1")[0]
+		others := []*brokertest.Client{
+			members(b, "$share/h/a", 1, brokertest.ID, "c2")[0],
+			members(b, "$share/g/+", 1, brokertest.ID, "c3")[0],
+			members(b, "a", 1, brokertest.ID, "c4")[0],
+		}
+		send(t, b, "a", 1, 1)
+		c1.ExpectPublish("a", "0")
+		for _, c := range others {
+			c.Accept(c.ExpectPublish("a", "0"))
+		}
+		c1.Drop()
+		for _, c := range others {
+			c.ExpectNothing()
+		}
+		b.Connect(brokertest.Durable("c1")).ExpectPublish("a", "0")
+	})
+	t.Run("by two groups at once", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		c1 := b.Connect(brokertest.ID("c1"))
+		c1.Subscribe(1, "$share/g/a", "$share/h/b", "b")
+		send(t, b, "a", 1, 3)
+		send(t, b, "b", 1, 3)
+		require.Len(t, arrived(t, c1), 9)
+		g := members(b, "$share/g/a", 1, brokertest.ID, "c2")[0]
+		h := members(b, "$share/h/b", 1, brokertest.ID, "c3")[0]
+		c1.Drop()
+		require.Equal(t, []string{"0", "1", "2"}, payloads(arrived(t, g)))
+		require.Equal(t, []string{"0", "1", "2"}, payloads(arrived(t, h)))
+		require.Equal(t, uint64(3), b.Stats().Dropped[petrel.DropSessionEnded], "those of the plain subscription")
+	})
+	t.Run("after the member has unsubscribed", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 1, brokertest.ID, "c1", "c2")
+		send(t, b, "a", 1, 1)
+		group[0].ExpectPublish("a", "0")
+		group[0].Unsubscribe("$share/g/a")
+		group[0].Drop()
+		group[1].ExpectPublish("a", "0")
+	})
+	t.Run("after the member has subscribed again", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 1, brokertest.ID, "c1", "c2")
+		send(t, b, "a", 1, 1)
+		group[0].ExpectPublish("a", "0")
+		group[0].Subscribe(2, "$share/g/a")
+		group[0].Drop()
+		group[1].ExpectPublish("a", "0")
+	})
+	t.Run("the QoS and the identifier are those of the new member", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		c1 := b.Connect(brokertest.ID("c1"))
+		c1.SubscribeWith(identified(1, asking(on("$share/g/a", 1))))
+		require.NoError(t, b.Publish(context.Background(), petrel.Message{Topic: "a", QoS: 2}))
+		require.Equal(t, packets.AtLeastOnce, c1.ExpectPublish("a", "").QoS)
+		c2 := b.Connect(brokertest.ID("c2"))
+		c2.SubscribeWith(identified(2, asking(on("$share/g/a", 2))))
+		c1.Drop()
+		m := c2.ExpectPublish("a", "")
+		require.Equal(t, packets.ExactlyOnce, m.QoS)
+		require.Equal(t, []uint32{2}, m.SubscriptionIDs)
+	})
+}
+
+func TestSharedHandOverAtSessionEnd(t *testing.T) {
+	t.Run("the session expires", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			defer b.Close()
+			with := func(id string) packets.Connect {
+				c := brokertest.Durable(id)
+				c.SessionExpiryInterval = 10
+				return c
+			}
+			group := members(b, "$share/g/a", 1, with, "c1")
+			late := members(b, "$share/g/a", 1, brokertest.Durable, "c2")[0]
+			late.Drop()
+			send(t, b, "a", 1, 2)
+			require.Len(t, arrived(t, group[0]), 2)
+			group[0].Drop() // the other one is offline: it waits
+			late = b.Connect(brokertest.Durable("c2"))
+			late.ExpectNothing()
+			time.Sleep(9 * time.Second)
+			late.ExpectNothing()
+			time.Sleep(2 * time.Second)
+			require.Equal(t, []string{"0", "1"}, payloads(arrived(t, late)))
+		})
+	})
+	t.Run("to a member that is offline, if no other is left", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		members(b, "$share/g/a", 1, brokertest.Durable, "c2")[0].Drop()
+		c1 := members(b, "$share/g/a", 1, brokertest.ID, "c1")[0]
+		send(t, b, "a", 1, 1)
+		c1.ExpectPublish("a", "0")
+		c1.Drop()
+		b.Connect(brokertest.Durable("c2")).ExpectPublish("a", "0")
+	})
+	t.Run("a clean start", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 1, brokertest.Durable, "c1", "c2")
+		send(t, b, "a", 1, 2)
+		group[0].ExpectPublish("a", "0")
+		group[1].Accept(group[1].ExpectPublish("a", "1"))
+		c1 := b.Connect(brokertest.ID("c1")) // displaces, and discards the session
+		group[0].ExpectDisconnect(packets.SessionTakenOver)
+		group[1].ExpectPublish("a", "0")
+		c1.ExpectNothing()
+	})
+	t.Run("the last member: the messages are dropped", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		c := members(b, "$share/g/a", 1, func(id string) packets.Connect { return window(2, brokertest.ID(id)) }, "c")[0]
+		send(t, b, "a", 1, 5)
+		require.Len(t, arrived(t, c), 2)
+		c.Drop()
+		require.Equal(t, map[petrel.DropReason]uint64{petrel.DropSessionEnded: 5}, b.Stats().Dropped)
+		require.Zero(t, b.Stats().MessageBytes)
+		require.Zero(t, b.Stats().SharedGroups)
+		late := members(b, "$share/g/a", 1, brokertest.ID, "late")[0]
+		late.ExpectNothing()
+	})
+}
+
+func TestSharedQoS2StaysWithItsClient(t *testing.T) {
+	t.Run("the session goes on", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 2, brokertest.Durable, "c1", "c2")
+		send(t, b, "a", 2, 1)
+		m := group[0].ExpectPublish("a", "0")
+		group[0].Drop()
+		group[1].ExpectNothing()
+		c1 := b.Connect(brokertest.Durable("c1"))
+		again := c1.ExpectPublish("a", "0")
+		require.True(t, again.Dup)
+		require.Equal(t, m.PacketID, again.PacketID)
+		c1.Accept(again)
+		c1.ExpectNothing()
+		require.Zero(t, b.Stats().MessageBytes)
+	})
+	t.Run("after PUBREC only PUBREL is sent again", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 2, brokertest.Durable, "c1", "c2")
+		send(t, b, "a", 2, 1)
+		m := group[0].ExpectPublish("a", "0")
+		group[0].Send(&packets.Pubrec{PacketID: m.PacketID})
+		brokertest.Expect[*packets.Pubrel](group[0])
+		group[0].Drop()
+		group[1].ExpectNothing()
+		c1 := b.Connect(brokertest.Durable("c1"))
+		require.Equal(t, m.PacketID, brokertest.Expect[*packets.Pubrel](c1).PacketID)
+	})
+	t.Run("it is dropped with the session", func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{})
+		group := members(b, "$share/g/a", 2, brokertest.ID, "c1", "c2")
+		send(t, b, "a", 2, 1)
+		group[0].ExpectPublish("a", "0")
+		group[0].Drop()
+		group[1].ExpectNothing()
+		require.Zero(t, b.Stats().MessageBytes, "the memory comes back")
+		require.Equal(t, map[petrel.DropReason]uint64{petrel.DropSessionEnded: 1}, b.Stats().Dropped)
+	})
+}
+
+func TestSharedNegativeAcknowledgementIsNotHandedOver(t *testing.T) {
+	for _, qos := range []packets.QoS{packets.AtLeastOnce, packets.ExactlyOnce} {
+		t.Run(qos.String(), func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			group := members(b, "$share/g/a", 2, brokertest.ID, "c1", "c2")
+			send(t, b, "a", qos, 1)
+			m := group[0].ExpectPublish("a", "0")
+			if qos == packets.AtLeastOnce {
+				group[0].Send(&packets.Puback{PacketID: m.PacketID, Reason: packets.NotAuthorized})
+			} else {
+				group[0].Send(&packets.Pubrec{PacketID: m.PacketID, Reason: packets.QuotaExceeded})
+			}
+			group[0].ExpectNothing()
+			group[0].Drop()
+			group[1].ExpectNothing()
+			require.Equal(t, map[petrel.DropReason]uint64{petrel.DropRefusedByClient: 1}, b.Stats().Dropped)
+			require.Zero(t, b.Stats().MessageBytes)
+		})
+	}
+}
+
+func TestSharedGroupIsNameAndFilter(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	filters := []string{"$share/g/a/b", "$share/g/a/+", "$share/g/a/#", "$share/h/a/b"}
+	var clients []*brokertest.Client
+	for i, filter := range filters {
+		clients = append(clients, members(b, filter, 0, brokertest.ID, fmt.Sprint("c", i), fmt.Sprint("d", i))...)
+	}
+	require.Equal(t, len(filters), b.Stats().SharedGroups)
+	require.Equal(t, 2*len(filters), b.Stats().SharedSubscription)
+	send(t, b, "a/b", 0, 2)
+	for i, c := range clients {
+		require.Len(t, arrived(t, c), 1, "client %d: each group is served by itself", i)
+	}
+	for i := 0; i < len(clients); i += 2 {
+		clients[i].Drop()
+	}
+	require.Equal(t, len(filters), b.Stats().SharedGroups)
+	send(t, b, "a/b", 0, 2)
+	for i := 1; i < len(clients); i += 2 {
+		require.Len(t, arrived(t, clients[i]), 2)
+		clients[i].Drop()
+	}
+	require.Zero(t, b.Stats().SharedGroups)
+	require.Zero(t, b.Stats().Subscriptions)
+}
+
+func TestSharedAndPlainSubscriptionsOfOneClient(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	c, other := b.Connect(brokertest.ID("c")), b.Connect(brokertest.ID("other"))
+	c.SubscribeWith(identified(1, asking(on("$share/g/a", 1))))
+	c.SubscribeWith(identified(2, asking(on("a", 2))))
+	c.SubscribeWith(identified(3, asking(on("#", 0))))
+	other.SubscribeWith(identified(4, asking(on("$share/g/a", 2))))
+	send(t, b, "a", 2, 2)
+	var got []string
+	for _, m := range arrived(t, c) {
+		got = append(got, fmt.Sprint(m.QoS, sortedIDs(m)))
+	}
+	require.ElementsMatch(t, []string{"QoS 2 [2 3]", "QoS 2 [2 3]", "QoS 1 [1]"}, got)
+	m := arrived(t, other)
+	require.Len(t, m, 1)
+	require.Equal(t, []uint32{4}, m[0].SubscriptionIDs, "only its own")
+	require.Equal(t, packets.ExactlyOnce, m[0].QoS)
+}
+
+func TestSharedRetainAsPublished(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	as, plain := b.Connect(brokertest.ID("as")), b.Connect(brokertest.ID("plain"))
+	as.SubscribeWith(asking(packets.Subscription{Filter: []byte("$share/g/a"), RetainAsPublished: true}))
+	plain.SubscribeWith(asking(on("$share/h/a", 0)))
+	keep(t, b.Connect(brokertest.ID("p")), "a", "x")
+	require.True(t, as.ExpectPublish("a", "x").Retain)
+	require.False(t, plain.ExpectPublish("a", "x").Retain)
+}
+
+func TestSharedOwnMessagesComeBack(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	c := members(b, "$share/g/a", 0, brokertest.ID, "c")[0]
+	c.Send(&packets.Publish{Topic: []byte("a"), Payload: []byte("x")})
+	c.ExpectPublish("a", "x")
+}
+
+func TestSharedSlowMemberDoesNotLoseMessages(t *testing.T) {
+	const n = 200
+	b := brokertest.New(t, petrel.Options{})
+	slow := members(b, "$share/g/a", 1, func(id string) packets.Connect { return window(1, brokertest.Durable(id)) }, "slow")[0]
+	fast := members(b, "$share/g/a", 1, brokertest.ID, "fast")[0]
+	want := send(t, b, "a", 1, n)
+	slow.ExpectPublish("a", "0") // the others wait in its queue
+	got := payloads(arrived(t, fast))
+	slow.Drop()
+	got = append(got, payloads(arrived(t, fast))...)
+	require.ElementsMatch(t, want, got)
+}
+
+// Members come and go while messages are published: nothing is lost as long as
+// one is connected, and what was acknowledged comes to nobody else.
+func TestSharedMembersComeAndGo(t *testing.T) {
+	const n = 3000
+	b := brokertest.New(t, petrel.Options{MaximumInflight: -1})
+	stable := members(b, "$share/g/a", 1, brokertest.ID, "stable")[0]
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range n {
+			if err := b.Publish(context.Background(), petrel.Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	accepted := make(map[string]int)
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		c := members(b, "$share/g/a", 1, brokertest.ID, "coming")[0]
+		for i, m := range arrived(t, c) {
+			if i%3 == 0 {
+				accepted[string(m.Payload)]++
+				c.Accept(m)
+			}
+		}
+		arrived(t, c) // the broker has seen the acknowledgements
+		c.Drop()
+	}
+	for _, m := range arrived(t, stable) {
+		accepted[string(m.Payload)]++
+	}
+	for i := range n {
+		require.Equal(t, 1, accepted[fmt.Sprint(i)], "copies of message %d", i)
+	}
+	require.Empty(t, b.Stats().Dropped)
+}
