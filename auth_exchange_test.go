@@ -466,6 +466,15 @@ func TestAuthenticatorRefuses(t *testing.T) {
 			})
 		}
 	}
+	t.Run("text that is none does not reach the client as it is", func(t *testing.T) {
+		hook := connectDecision(func(context.Context, *petrel.ConnectRequest) error {
+			return &petrel.Refusal{Code: packets.NotAuthorized, ReasonString: "a\xFFb\x00c", UserProperties: []petrel.UserProperty{{Name: "\x00", Value: "\xED\xA0\x80"}}}
+		})
+		_, ack := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{hook}}).TryConnect(brokertest.ID("c"))
+		require.Equal(t, packets.NotAuthorized, ack.Reason)
+		require.Equal(t, "a\uFFFDb\uFFFDc", string(ack.ReasonString))
+		require.Equal(t, packets.UserProperties{}.Append("\uFFFD", "\uFFFD"), ack.UserProperties)
+	})
 	t.Run("what does not fit into the client's packet is left out", func(t *testing.T) {
 		hook := connectDecision(func(context.Context, *petrel.ConnectRequest) error {
 			return &petrel.Refusal{Code: packets.NotAuthorized, ReasonString: strings.Repeat("x", 100)}

@@ -514,7 +514,7 @@ type tlsConn interface{ ConnectionState() tls.ConnectionState }
 
 func appendUserProperties(to packets.UserProperties, list []UserProperty) packets.UserProperties {
 	for _, u := range list {
-		to = to.Append(u.Name, u.Value)
+		to = to.Append(text(u.Name), text(u.Value))
 	}
 	return to
 }

@@ -553,6 +553,22 @@ func TestConnackProperties(t *testing.T) {
 	}
 }
 
+func TestResponseInformationIsText(t *testing.T) {
+	for name, s := range map[string]string{
+		"no UTF-8": "\xFF", "U+0000": "a\x00", "65536 bytes": strings.Repeat("x", 65536),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := petrel.New(petrel.Options{ResponseInformation: s, Hooks: []petrel.Hook{connectDecision(nil)}})
+			require.ErrorContains(t, err, "ResponseInformation")
+		})
+	}
+	b := brokertest.New(t, petrel.Options{ResponseInformation: strings.Repeat("x", 65535)})
+	p := brokertest.ID("c")
+	p.RequestResponseInformation = true
+	_, ack := b.TryConnect(p)
+	require.Len(t, ack.ResponseInformation, 65535)
+}
+
 // Older clients get two bytes, whatever there would be to tell.
 func TestConnackOfOlderClients(t *testing.T) {
 	o := petrel.Options{DisableQoS2: true, DisableRetain: true, MaximumSessionExpiry: 1e9, MaximumKeepAlive: 1e9, ReceiveMaximum: 5}

@@ -2,6 +2,7 @@ package petrel
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/petrelmq/petrel/packets"
 )
@@ -45,11 +46,17 @@ func (r *Refusal) Unwrap() []error {
 	return []error{r.Code, r.Err}
 }
 
+// text makes of a string of the host one that MQTT can carry: a client would
+// have to close the connection for any other.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
 // toPeer is what a 5.0 client may be told about err beside its reason code:
 // what a [Refusal] says, or which field of its own packet was wrong.
 func toPeer(err error) (reason, reference string, properties []UserProperty) {
 	if r, ok := errors.AsType[*Refusal](err); ok {
-		return r.ReasonString, r.ServerReference, r.UserProperties
+		return text(r.ReasonString), text(r.ServerReference), r.UserProperties
 	}
 	if _, ok := errors.AsType[*decision](err); ok {
 		return "", "", nil

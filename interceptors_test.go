@@ -119,7 +119,7 @@ func TestSubscribeInterceptorChangesAndRefuses(t *testing.T) {
 		}, packets.ImplementationSpecificError, petrel.Subscription{}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			seen := make(subscriptionLog, 1)
+			seen := make(grantedLog, 1)
 			b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{deny, tc.hook, seen}})
 			c := b.Connect(brokertest.ID("c"))
 			codes := c.SubscribeWith(packets.Subscribe{SubscriptionID: 7, Subscriptions: packets.Subscriptions(nil).
@@ -136,10 +136,10 @@ func TestSubscribeInterceptorChangesAndRefuses(t *testing.T) {
 	}
 }
 
-type subscriptionLog chan petrel.Subscription
+type grantedLog chan petrel.Subscription
 
-func (l subscriptionLog) Subscribed(_ *petrel.Client, s petrel.Subscription) { l <- s }
-func (l subscriptionLog) Unsubscribed(*petrel.Client, string)                {}
+func (l grantedLog) Subscribed(_ *petrel.Client, s petrel.Subscription) { l <- s }
+func (l grantedLog) Unsubscribed(*petrel.Client, string)                {}
 
 // deliverHook is a DeliverInterceptor made of a function.
 type deliverHook func(r *petrel.DeliverRequest) error

@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -253,6 +254,8 @@ func (o Options) validate() error {
 		return fmt.Errorf("petrel: Options.TopicAliasMaximum is %d; at most 65535 is possible", o.TopicAliasMaximum)
 	case o.MaximumKeepAlive != forever && (o.MaximumKeepAlive < time.Second || o.MaximumKeepAlive > math.MaxUint16*time.Second):
 		return fmt.Errorf("petrel: Options.MaximumKeepAlive is %v; 1s to 65535s is possible", o.MaximumKeepAlive)
+	case len(o.ResponseInformation) > math.MaxUint16 || o.ResponseInformation != text(o.ResponseInformation):
+		return errors.New("petrel: Options.ResponseInformation is not UTF-8 of at most 65535 bytes")
 	case o.QueueFull > DropOldest:
 		return fmt.Errorf("petrel: Options.QueueFull is %d, which names no policy", o.QueueFull)
 	case o.SharedStrategy > TopicHash:

@@ -469,7 +469,7 @@ func TestIdentifiersWrapAround(t *testing.T) {
 
 	seen := make(map[uint16]int)
 	const step = 500
-	for range 2*65536/step + 1 {
+	for range 65536/step + 2 {
 		hostPublishes(t, b, packets.AtLeastOnce, make([]string, step)...)
 		acks := make([]packets.Packet, 0, step)
 		for range step {

@@ -296,10 +296,10 @@ func TestStalledSubscriber(t *testing.T) {
 		size    int
 		n       int
 	}{
-		{"small messages", petrel.Options{QueueMessages: -1, QueueBytes: -1}, 10, 3000},
-		{"messages that are shared", petrel.Options{QueueMessages: -1, QueueBytes: -1}, 20_000, 400},
-		{"a small outbound buffer", petrel.Options{QueueMessages: -1, QueueBytes: -1, OutboundBytes: 1000}, 100, 2000},
-		{"a small window", petrel.Options{QueueMessages: -1, QueueBytes: -1, MaximumInflight: 3}, 100, 1000},
+		{"small messages", petrel.Options{QueueMessages: -1, QueueBytes: -1}, 200, 700},
+		{"messages that are shared", petrel.Options{QueueMessages: -1, QueueBytes: -1}, 20_000, 120},
+		{"a small outbound buffer", petrel.Options{QueueMessages: -1, QueueBytes: -1, OutboundBytes: 1000}, 100, 500},
+		{"a small window", petrel.Options{QueueMessages: -1, QueueBytes: -1, MaximumInflight: 3}, 100, 300},
 	}
 	for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
 		for _, tt := range tests {

@@ -83,13 +83,6 @@ func keep(t *testing.T, c *brokertest.Client, topic, payload string) {
 	require.False(t, code.IsError(), "retaining %q got %v", topic, code)
 }
 
-// access is an Authorizer made of a function.
-type access func(r *petrel.AccessRequest) error
-
-func (f access) Authorize(_ context.Context, r *petrel.AccessRequest) error { return f(r) }
-
-var _ petrel.Authorizer = access(nil)
-
 func TestSubackOneCodePerFilterInOrder(t *testing.T) {
 	want := map[packets.Version][]packets.ReasonCode{
 		packets.V5:   {2, packets.TopicFilterInvalid, 0, 1, packets.TopicFilterInvalid, 2},

@@ -104,16 +104,19 @@ func (slowWills) InterceptPublish(ctx context.Context, r *petrel.PublishRequest)
 	return nil
 }
 
-// The same if the old connection has ended, and its will is still on its way
-// through a hook when the plug is back.
+// The same if the will is still on its way through a hook when the plug is back.
 func TestTasmotaWillOnItsWayComesBeforeOnline(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		lost func(old *device)
+		lost func(b *brokertest.Broker, old *device)
 	}{
-		{"the old connection is displaced", func(*device) {}},
-		{"the old connection broke before", func(old *device) {
+		{"the old connection is displaced", func(*brokertest.Broker, *device) {}},
+		{"the old connection broke before", func(_ *brokertest.Broker, old *device) {
 			old.Close()
+			time.Sleep(100 * time.Millisecond)
+		}},
+		{"the one that displaces it is displaced before its CONNACK", func(b *brokertest.Broker, old *device) {
+			plug(old.t, b).write(tasmotaConnect)
 			time.Sleep(100 * time.Millisecond)
 		}},
 	} {
@@ -121,10 +124,11 @@ func TestTasmotaWillOnItsWayComesBeforeOnline(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{slowWills{}}})
 				old := tasmotaAtWork(t, b)
-				c.lost(old)
+				c.lost(b, old)
 				plugged := plug(t, b)
 				plugged.write(tasmotaConnect)
 				plugged.expect(accepted)
+				require.Equal(t, "Offline", retained(b, tasmotaLWT))
 				plugged.write(tasmotaOnline)
 				plugged.expectNothing()
 				time.Sleep(10 * time.Second)
