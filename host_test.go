@@ -804,10 +804,12 @@ func TestMaximumConnectionsAndSessionsOptions(t *testing.T) {
 			if tc.most > 2 {
 				return
 			}
-			_, ack := b.TryConnect(brokertest.ID("surplus"))
+			surplus, ack := b.TryConnect(brokertest.ID("surplus"))
 			require.Equal(t, packets.QuotaExceeded, ack.Reason)
-			_, ack = b.TryConnect(speaking(packets.V311, "surplus"))
+			surplus.Drop()
+			surplus, ack = b.TryConnect(speaking(packets.V311, "surplus"))
 			require.Equal(t, packets.ServerUnavailable, ack.Reason)
+			surplus.Drop()
 			first.Drop()
 			b.Connect(brokertest.ID("next"))
 		})

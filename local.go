@@ -62,7 +62,7 @@ func (b *Broker) Subscribe(filter string, o SubscribeOptions, handler func(conte
 	s.subs.put(l.entry)
 	b.tree.Add(filter, l.entry)
 	if !shared && o.RetainHandling != 2 {
-		s.replays = []*replay{{entry: l.entry, cursor: topics.NewCursor(filter), upTo: b.retained.latest.Load()}}
+		s.owe(&replay{entry: l.entry, cursor: topics.NewCursor(filter), upTo: b.retained.latest.Load()})
 		l.wakeLocked()
 	}
 	return l, nil

@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,6 +117,7 @@ type replay struct {
 	entry   *entry
 	cursor  topics.Cursor
 	pending []owed // read from the index and not sent
+	dropped bool   // nothing is owed any more
 	asks    bool   // the hooks are being asked what is pending
 	upTo    uint64 // the latest message when the subscription took effect; later ones are delivered like any
 	missed  uint64 // the latest one when the session came back, which got none of QoS 0 before
@@ -213,6 +215,51 @@ func (s *session) replayNextLocked(bt *batch) bool {
 	return again
 }
 
+// owe adds the retained messages of a subscription to what the session is owed.
+func (s *session) owe(r *replay) {
+	r.entry.Value.owed = r
+	s.replays = append(s.replays, r)
+}
+
+// dropReplayLocked gives up the retained messages that a subscription is still
+// owed. Nil is no subscription.
+func (s *session) dropReplayLocked(e *entry) {
+	if e == nil || e.Value.owed == nil {
+		return
+	}
+	r := e.Value.owed
+	e.Value.owed = nil
+	r.dropped, r.pending = true, nil
+	s.droppedReplays++
+	if 2*s.droppedReplays > len(s.replays) {
+		s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.dropped })
+		s.droppedReplays = 0
+	}
+}
+
+// moveReplayLocked lets a subscription that replaces another go on with what
+// that is owed.
+func (s *session) moveReplayLocked(from, to *entry) {
+	if r := from.Value.owed; r != nil {
+		from.Value.owed, to.Value.owed = nil, r
+		r.entry = to
+	}
+}
+
+// endReplayLocked gives up the first of the replays, which is done or dropped.
+func (s *session) endReplayLocked() {
+	r := s.replays[0]
+	if r.dropped {
+		s.droppedReplays--
+	} else {
+		r.entry.Value.owed = nil
+	}
+	s.replays[0] = nil
+	if s.replays = s.replays[1:]; len(s.replays) == 0 {
+		s.replays = nil
+	}
+}
+
 // owedLocked makes one step towards the next retained message that is owed: it
 // returns that message, or none, and whether another step is worth while now.
 func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
@@ -220,16 +267,17 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 		return d, false
 	}
 	r := s.replays[0]
+	if r.dropped {
+		s.endReplayLocked()
+		return d, true
+	}
 	if r.asks {
 		return d, false // whoever asks goes on
 	}
 	index := s.broker.retained.index
 	if len(r.pending) == 0 {
 		if r.cursor.Done() {
-			s.replays[0] = nil
-			if s.replays = s.replays[1:]; len(s.replays) == 0 {
-				s.replays = nil
-			}
+			s.endReplayLocked()
 			return d, true
 		}
 		bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)

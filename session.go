@@ -42,6 +42,8 @@ type session struct {
 	resend   []uint16        // flights that wait for quota to be sent again, in order
 	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
 	replays  []*replay       // retained messages that its subscriptions are still owed
+
+	droppedReplays int // how many of them are dropped
 }
 
 // neverExpires is the Session Expiry Interval of a session without an end.
@@ -176,7 +178,8 @@ func (s *session) takeAllLocked() (held []delivery) {
 		s.broker.memory.Add(-int64(held[i].msg.size()))
 	}
 	s.subs, s.queue, s.flights = subscriptionSet{}, queue{}, inflight{}
-	s.received, s.replays, s.resend = nil, nil, nil
+	s.received, s.resend = nil, nil
+	s.replays, s.droppedReplays = nil, 0
 	return held
 }
 

@@ -2,7 +2,6 @@ package petrel
 
 import (
 	"io"
-	"slices"
 
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
@@ -175,8 +174,8 @@ func (s *session) subscribeLocked(w *wish) {
 	}
 	if w.owed != nil && (sub.handling == 0 || w.isNew) {
 		w.owed.upTo = s.broker.retained.latest.Load() // not before the subscription is in effect
-		s.dropReplayLocked(sub.filter)
-		s.replays = append(s.replays, w.owed)
+		s.dropReplayLocked(old)
+		s.owe(w.owed)
 	} else if w.owed = nil; old != nil {
 		s.moveReplayLocked(old, w.entry)
 	}
@@ -251,7 +250,7 @@ func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*en
 		if u.code == packets.Success {
 			if e := s.subs.remove(u.filter); e != nil {
 				b.tree.Remove(e)
-				s.dropReplayLocked(e.Value.filter)
+				s.dropReplayLocked(e)
 				removed = append(removed, e)
 			} else {
 				u.code = packets.NoSubscriptionExisted
@@ -262,20 +261,4 @@ func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*en
 	bt.reasons = ack.Reasons[:0]
 	bt.reply(c, &ack)
 	return removed, nil
-}
-
-// dropReplayLocked gives up the retained messages that the subscription with
-// the filter is still owed.
-func (s *session) dropReplayLocked(filter string) {
-	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.entry.Value.filter == filter })
-}
-
-// moveReplayLocked lets a subscription that replaces another go on with what
-// that is owed.
-func (s *session) moveReplayLocked(from, to *entry) {
-	for _, r := range s.replays {
-		if r.entry == from {
-			r.entry = to
-		}
-	}
 }

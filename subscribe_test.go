@@ -83,6 +83,13 @@ func keep(t *testing.T, c *brokertest.Client, topic, payload string) {
 	require.False(t, code.IsError(), "retaining %q got %v", topic, code)
 }
 
+// permission is an Authorizer made of a function.
+type permission func(r *petrel.AccessRequest) error
+
+func (f permission) Authorize(_ context.Context, r *petrel.AccessRequest) error { return f(r) }
+
+var _ petrel.Authorizer = permission(nil)
+
 func TestSubackOneCodePerFilterInOrder(t *testing.T) {
 	want := map[packets.Version][]packets.ReasonCode{
 		packets.V5:   {2, packets.TopicFilterInvalid, 0, 1, packets.TopicFilterInvalid, 2},
@@ -313,7 +320,7 @@ func TestSubscribeRefusedByAuthorizer(t *testing.T) {
 	} {
 		for _, v := range threeVersions {
 			t.Run(tc.name+" in "+v.String(), func(t *testing.T) {
-				b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{access(func(r *petrel.AccessRequest) error {
+				b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{permission(func(r *petrel.AccessRequest) error {
 					if r.Action != petrel.Subscribe || r.Topic != "no" {
 						return nil
 					}
@@ -342,7 +349,7 @@ func TestSubscribeRefusedByAuthorizer(t *testing.T) {
 func TestAuthorizerSeesSubscription(t *testing.T) {
 	var mu sync.Mutex
 	var asked []petrel.AccessRequest
-	b := brokertest.New(t, petrel.Options{DisableQoS2: true, Hooks: []petrel.Hook{access(func(r *petrel.AccessRequest) error {
+	b := brokertest.New(t, petrel.Options{DisableQoS2: true, Hooks: []petrel.Hook{permission(func(r *petrel.AccessRequest) error {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, *r)
@@ -364,7 +371,7 @@ func TestAuthorizerSeesSubscription(t *testing.T) {
 
 // checking lets everybody subscribe, and asks about each delivery to a filter
 // for which checked reports true.
-func checking(checked func(filter string) bool, mayReceive func(r *petrel.AccessRequest) bool) access {
+func checking(checked func(filter string) bool, mayReceive func(r *petrel.AccessRequest) bool) permission {
 	return func(r *petrel.AccessRequest) error {
 		switch r.Action {
 		case petrel.Subscribe:
@@ -1050,28 +1057,28 @@ func TestFilterMatching(t *testing.T) {
 	}
 }
 
-// subscriptionLog remembers what a SubscriptionObserver is told.
-type subscriptionLog struct {
+// subscriptionJournal remembers what a SubscriptionObserver is told.
+type subscriptionJournal struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-var _ petrel.SubscriptionObserver = (*subscriptionLog)(nil)
+var _ petrel.SubscriptionObserver = (*subscriptionJournal)(nil)
 
-func (l *subscriptionLog) Subscribed(c *petrel.Client, s petrel.Subscription) {
+func (l *subscriptionJournal) Subscribed(c *petrel.Client, s petrel.Subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf("%s + %+v", c.ID(), s))
 }
 
-func (l *subscriptionLog) Unsubscribed(c *petrel.Client, filter string) {
+func (l *subscriptionJournal) Unsubscribed(c *petrel.Client, filter string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, c.ID()+" - "+filter)
 }
 
 func TestSubscriptionObserver(t *testing.T) {
-	var log subscriptionLog
+	var log subscriptionJournal
 	b := brokertest.New(t, petrel.Options{MaximumSubscriptions: 2, Hooks: []petrel.Hook{&log}})
 	c := b.Connect(brokertest.ID("c"))
 	c.SubscribeWith(identified(4, asking(

@@ -9,7 +9,7 @@ import (
 )
 
 // subscription is what the tree keeps for one filter of one session. It is
-// immutable: another SUBSCRIBE for the same filter replaces it.
+// immutable but for owed: another SUBSCRIBE for the same filter replaces it.
 type subscription struct {
 	session  *session
 	filter   string   // as the client wrote it, "$share/NAME/" included
@@ -20,6 +20,8 @@ type subscription struct {
 	noLocal  bool
 	asIs     bool // Retain As Published
 	check    bool // each delivery has to be authorised
+
+	owed *replay // what it has not been sent yet; guarded by session.mu
 }
 
 type entry = topics.Entry[subscription]

@@ -24,7 +24,7 @@ var _ petrel.Authenticator = (*PasswordFile)(nil)
 // nothing. Anything else is an error that names path, line and reason, and
 // never what the line says: so is a user without password, a password that is
 // not hashed, a user who is there twice, and a number of iterations above
-// 1,000,000.
+// 500,000.
 //
 // Clients without user name are refused with [packets.NotAuthorized]; an empty
 // user name, a missing password and a wrong one with

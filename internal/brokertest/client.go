@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long a client waits for a packet before its test fails.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Client is one connection to a broker. It reads all the time, unless it is
 // told not to, and keeps what has come until the test asks for it.
