@@ -128,8 +128,8 @@ func (c *Client) checkWill(w *packets.Will) error {
 // copyConnect takes from p what has to outlive it.
 func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	id := string(p.ClientID)
-	if id == "" {
-		id = xid.New().String()
+	for id == "" || len(p.ClientID) == 0 && c.broker.directory.get(id) != nil {
+		id = xid.New().String() // of no session, not even of one that somebody made with foresight
 	}
 	c.id = id
 	cn := &connecting{

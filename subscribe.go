@@ -1,7 +1,6 @@
 package petrel
 
 import (
-	"io"
 
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
@@ -140,7 +139,7 @@ func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != c {
-		return io.EOF
+		return errDisplaced
 	}
 	ack := packets.Suback{PacketID: id, Reasons: bt.reasons[:0]}
 	for i := range wishes {
@@ -243,7 +242,7 @@ func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*en
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != c {
-		return nil, io.EOF
+		return nil, errDisplaced
 	}
 	ack := packets.Unsuback{PacketID: id, Reasons: bt.reasons[:0]}
 	for _, u := range filters {

@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (status int, err error) {
 	if tcp := os.Getenv("PETREL_INTEROP_TCP"); tcp != "" {
-		shared = &broker{tcp: tcp, ws: os.Getenv("PETREL_INTEROP_WS")}
+		shared = &broker{tcp: tcp, ws: os.Getenv("PETREL_INTEROP_WS"), tls: os.Getenv("PETREL_INTEROP_TLS")}
+		caFile = os.Getenv("PETREL_INTEROP_CA")
 		return m.Run(), nil
 	}
 	dir, err := os.MkdirTemp("", "petrel-interop")
@@ -53,6 +54,9 @@ func run(m *testing.M) (status int, err error) {
 	build.Dir = filepath.Join("..", "examples")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	if err := certify(dir); err != nil {
+		return 0, err
 	}
 	shared = &broker{}
 	if err := shared.launch(); err != nil {
@@ -67,8 +71,8 @@ func run(m *testing.M) (status int, err error) {
 
 // broker is a process of ../examples/broker, or one that somebody else runs.
 type broker struct {
-	tcp, ws string // HOST:PORT; the same after a restart
-	process *exec.Cmd
+	tcp, ws, tls string // HOST:PORT; the same after a restart
+	process      *exec.Cmd
 
 	mu  sync.Mutex
 	log bytes.Buffer
@@ -94,7 +98,7 @@ func (b *broker) ours() bool { return b.process != nil }
 
 func (b *broker) addr(t *testing.T, transport string) string {
 	t.Helper()
-	addr := map[string]string{"tcp": b.tcp, "ws": b.ws}[transport]
+	addr := map[string]string{"tcp": b.tcp, "ws": b.ws, "tls": b.tls}[transport]
 	if addr == "" {
 		t.Skip("the broker has no listener for " + transport)
 	}
@@ -117,26 +121,31 @@ func (b *broker) said() string {
 var listening = map[string]*regexp.Regexp{
 	"tcp": regexp.MustCompile(`msg=listening transport=tcp address=(\S+)`),
 	"ws":  regexp.MustCompile(`msg=listening transport=websocket address=(\S+)`),
+	"tls": regexp.MustCompile(`msg=listening transport=tls address=(\S+)`),
 }
 
 // launch starts the process and waits until it listens.
 func (b *broker) launch() error {
-	tcp, ws := "127.0.0.1:0", "127.0.0.1:0"
+	tcp, ws, tls := "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	if b.tcp != "" {
-		tcp, ws = b.tcp, b.ws
+		tcp, ws, tls = b.tcp, b.ws, b.tls
 	}
-	b.process = exec.Command(binary, "-tcp", tcp, "-ws", ws)
+	config, err := configure(tls)
+	if err != nil {
+		return err
+	}
+	b.process = exec.Command(binary, "-tcp", tcp, "-ws", ws, "-config", config)
 	b.process.Stderr = b
 	if err := b.process.Start(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		said := b.said()
-		t, w := listening["tcp"].FindStringSubmatch(said), listening["ws"].FindStringSubmatch(said)
-		if t == nil || w == nil {
+		t, w, s := listening["tcp"].FindStringSubmatch(said), listening["ws"].FindStringSubmatch(said), listening["tls"].FindStringSubmatch(said)
+		if t == nil || w == nil || s == nil {
 			continue
 		}
-		b.tcp, b.ws = t[1], w[1]
+		b.tcp, b.ws, b.tls = t[1], w[1], s[1]
 		if c, err := net.Dial("tcp", b.tcp); err == nil {
 			return c.Close()
 		}

@@ -12,7 +12,7 @@ import (
 var mosquitto = driver{
 	name:       "mosquitto",
 	versions:   []string{"3.1", "3.1.1", "5.0"},
-	transports: []string{"tcp"},
+	transports: []string{"tcp", "tls"},
 	missing: func() error {
 		const install = "apt-get install mosquitto-clients"
 		return errors.Join(installed("mosquitto_sub", install), installed("mosquitto_pub", install),
@@ -44,6 +44,9 @@ func mosquittoFlags(o options) []string {
 	host, port, _ := net.SplitHostPort(o.addr)
 	version := map[string]string{"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv5"}[o.version]
 	args := []string{"-h", host, "-p", port, "-V", version}
+	if o.transport == "tls" {
+		args = append(args, "--cafile", caFile)
+	}
 	if o.id != "" {
 		args = append(args, "-i", o.id)
 	}

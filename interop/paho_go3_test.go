@@ -11,13 +11,13 @@ import (
 var pahoGo3 = driver{
 	name:       "paho.mqtt.golang",
 	versions:   []string{"3.1", "3.1.1"},
-	transports: []string{"tcp", "ws"},
+	transports: []string{"tcp", "ws", "tls"},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
 		r := newRelay(t, o.addr)
 		o.addr = r.Addr().String()
 		s := newSubscriber()
 		s.cut = r.cut
-		opts := pahoGo3Options(o)
+		opts := pahoGo3Options(t, o)
 		opts.SetAutoReconnect(true).SetConnectRetry(true).SetConnectRetryInterval(100 * time.Millisecond).SetMaxReconnectInterval(time.Second)
 		opts.SetOnConnectHandler(func(c mqtt.Client) {
 			token := c.Subscribe(filter, byte(qos), func(_ mqtt.Client, m mqtt.Message) {
@@ -35,18 +35,21 @@ var pahoGo3 = driver{
 		return s
 	},
 	publish: func(t *testing.T, o options, m message) {
-		c := mqtt.NewClient(pahoGo3Options(o))
+		c := mqtt.NewClient(pahoGo3Options(t, o))
 		finish(t, c.Connect())
 		finish(t, c.Publish(m.Topic, byte(m.QoS), m.Retain, m.Payload))
 		c.Disconnect(100)
 	},
 }
 
-func pahoGo3Options(o options) *mqtt.ClientOptions {
+func pahoGo3Options(t *testing.T, o options) *mqtt.ClientOptions {
 	version := map[string]uint{"3.1": 3, "3.1.1": 4}[o.version]
 	path := map[string]string{"ws": "/mqtt"}[o.transport]
 	opts := mqtt.NewClientOptions().AddBroker(o.transport + "://" + o.addr + path).
 		SetProtocolVersion(version).SetClientID(o.id).SetConnectTimeout(patience)
+	if o.transport == "tls" {
+		opts.SetTLSConfig(trusting(t))
+	}
 	if o.will != nil {
 		opts.SetWill(o.will.Topic, o.will.Payload, byte(o.will.QoS), o.will.Retain)
 	}

@@ -14,13 +14,13 @@ import (
 var pahoGo5 = driver{
 	name:       "paho.golang",
 	versions:   []string{"5.0"},
-	transports: []string{"tcp", "ws"},
+	transports: []string{"tcp", "ws", "tls"},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
 		r := newRelay(t, o.addr)
 		o.addr = r.Addr().String()
 		s := newSubscriber()
 		s.cut = r.cut
-		config := pahoGo5Config(o)
+		config := pahoGo5Config(t, o)
 		config.OnConnectionUp = func(c *autopaho.ConnectionManager, _ *paho.Connack) {
 			go func() { // the callback must not wait for the broker
 				ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -49,7 +49,7 @@ var pahoGo5 = driver{
 	publish: func(t *testing.T, o options, m message) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		c, err := autopaho.NewConnection(ctx, pahoGo5Config(o))
+		c, err := autopaho.NewConnection(ctx, pahoGo5Config(t, o))
 		require.NoError(t, err)
 		require.NoError(t, c.AwaitConnection(ctx))
 		_, err = c.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: []byte(m.Payload), QoS: byte(m.QoS), Retain: m.Retain})
@@ -58,8 +58,8 @@ var pahoGo5 = driver{
 	},
 }
 
-func pahoGo5Config(o options) autopaho.ClientConfig {
-	server := &url.URL{Scheme: map[string]string{"tcp": "mqtt", "ws": "ws"}[o.transport], Host: o.addr}
+func pahoGo5Config(t *testing.T, o options) autopaho.ClientConfig {
+	server := &url.URL{Scheme: map[string]string{"tcp": "mqtt", "ws": "ws", "tls": "mqtts"}[o.transport], Host: o.addr}
 	if o.transport == "ws" {
 		server.Path = "/mqtt"
 	}
@@ -69,6 +69,9 @@ func pahoGo5Config(o options) autopaho.ClientConfig {
 		ConnectTimeout:   patience,
 		ReconnectBackoff: func(int) time.Duration { return 100 * time.Millisecond },
 		ClientConfig:     paho.ClientConfig{ClientID: o.id},
+	}
+	if o.transport == "tls" {
+		config.TlsCfg = trusting(t)
 	}
 	if w := o.will; w != nil {
 		config.WillMessage = &paho.WillMessage{Topic: w.Topic, Payload: []byte(w.Payload), QoS: byte(w.QoS), Retain: w.Retain}

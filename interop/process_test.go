@@ -104,6 +104,9 @@ func scriptLine(line []byte) (*message, bool) {
 func scriptFlags(o options) []string {
 	host, port, _ := net.SplitHostPort(o.addr)
 	args := []string{"--host", host, "--port", port, "--transport", o.transport, "--protocol", o.version}
+	if o.transport == "tls" {
+		args = append(args, "--ca", caFile)
+	}
 	if o.id != "" {
 		args = append(args, "--id", o.id)
 	}

@@ -36,7 +36,7 @@ type driver struct {
 // options say how a client connects.
 type options struct {
 	addr      string // HOST:PORT
-	transport string // "tcp" or "ws"
+	transport string // "tcp", "ws" or "tls"
 	version   string // "3.1", "3.1.1" or "5.0"
 	id        string // empty leaves it to the client or the broker
 	will      *message

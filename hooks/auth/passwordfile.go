@@ -21,10 +21,9 @@ var _ petrel.Authenticator = (*PasswordFile)(nil)
 //	user:$6$SALT$HASH              (SHA-512 of password and salt)
 //
 // with salt and hash in base64; blank lines, and lines that begin with #, say
-// nothing. Anything else is an error that names path, line and reason, and
-// never what the line says: so is a user without password, a password that is
-// not hashed, a user who is there twice, and a number of iterations above
-// 500,000.
+// nothing. Anything else is an error that names path, line and reason, but no
+// user, salt or hash: so is a user without password, a password that is not
+// hashed, a user who is there twice, and a number of iterations above 500,000.
 //
 // Clients without user name are refused with [packets.NotAuthorized]; an empty
 // user name, a missing password and a wrong one with

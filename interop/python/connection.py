@@ -5,7 +5,7 @@ import argparse
 import paho.mqtt.client as mqtt
 
 PROTOCOLS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5.0": mqtt.MQTTv5}
-TRANSPORTS = {"tcp": "tcp", "ws": "websockets"}
+TRANSPORTS = {"tcp": "tcp", "tls": "tcp", "ws": "websockets"}
 
 
 def flags(description):
@@ -13,6 +13,7 @@ def flags(description):
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=1883)
     parser.add_argument("--transport", choices=TRANSPORTS, default="tcp")
+    parser.add_argument("--ca", help="file with the certificate to trust")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="3.1.1")
     parser.add_argument("--id", default="")
     parser.add_argument("--topic", required=True)
@@ -29,6 +30,8 @@ def new_client(args):
         protocol=PROTOCOLS[args.protocol],
         transport=TRANSPORTS[args.transport],
     )
+    if args.ca:
+        client.tls_set(ca_certs=args.ca)
     if args.will_topic:
         client.will_set(args.will_topic, args.will_payload, qos=args.will_qos)
     return client
