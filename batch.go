@@ -60,9 +60,9 @@ func (b *Broker) batch() *batch {
 
 // finish flushes every client that was touched, and tells of what was dropped.
 func (bt *batch) finish() {
-	bt.flush()
 	b := bt.broker
-	b.stats.add(&bt.count)
+	b.stats.add(&bt.count) // who gets an answer finds it counted
+	bt.flush()
 	bt.observeDrops()
 	bt.reset()
 	b.batches.Put(bt)

@@ -314,8 +314,9 @@ func TestMessageBytesReturnToZero(t *testing.T) {
 				pub.Publish("a", "m", 1)
 			}
 			for range 5 {
+				p := sub.ExpectPublish("a", "m")
 				held(true)
-				sub.Accept(sub.ExpectPublish("a", "m"))
+				sub.Accept(p)
 			}
 			sub.ExpectNothing()
 		}},

@@ -666,6 +666,33 @@ func TestRedeliveryInPortions(t *testing.T) {
 	}
 }
 
+// Nothing overtakes what is still to be sent again, also if no queue holds it up.
+func TestLiveWaitsBehindRedelivery(t *testing.T) {
+	for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
+		t.Run(qos.String(), func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{})
+			sub := b.Connect(lasting(packets.V5, "sub"))
+			sub.Subscribe(packets.ExactlyOnce, "t")
+			hostPublishes(t, b, packets.AtLeastOnce, "a", "b")
+			first := []*packets.Publish{sub.ExpectPublish("t", "a"), sub.ExpectPublish("t", "b")}
+			sub.Drop()
+			narrow := lasting(packets.V5, "sub")
+			narrow.ReceiveMaximum = 1
+			sub = b.Connect(narrow)
+			a := expectAgain(t, sub, "a", first[0])
+			hostPublishes(t, b, qos, "live")
+			sub.ExpectNothing()
+			sub.Accept(a)
+			again := expectAgain(t, sub, "b", first[1])
+			if qos > packets.AtMostOnce {
+				sub.Accept(again)
+			}
+			sub.Accept(sub.ExpectPublish("t", "live"))
+			sub.ExpectNothing()
+		})
+	}
+}
+
 // A message that was sent once is sent again although it has expired meanwhile;
 // one that only waited is not.
 func TestRedeliveryOfExpiredMessages(t *testing.T) {

@@ -1,7 +1,6 @@
 package petrel
 
 import (
-
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
