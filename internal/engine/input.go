@@ -20,6 +20,7 @@ func (in *input) fill() error {
 	// twice: a byte without a buffer, and then what has come with it. The second
 	// read must not wait for a peer that has said all it wants to say: it is left
 	// out when the byte may be the last of a packet.
+	in.rest()
 	one := in.conn.wait.one[:]
 	n, err := in.conn.Read(one)
 	if n == 0 {
