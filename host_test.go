@@ -934,3 +934,10 @@ func TestHookTimeoutOption(t *testing.T) {
 		})
 	}
 }
+
+func TestPublishRetainedWithoutRetain(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{DisableRetain: true})
+	require.ErrorIs(t, b.Publish(t.Context(), petrel.Message{Topic: "a", Payload: []byte("x"), Retain: true}), packets.RetainNotSupported)
+	require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: "a", Payload: []byte("x")}))
+	require.Zero(t, b.Stats().Retained)
+}

@@ -175,6 +175,9 @@ func (m *Message) check(o *Options) error {
 	if err := topics.CheckName(m.Topic, o.MaximumTopicLevels); err != nil {
 		return &packets.Error{Code: packets.TopicNameInvalid, Err: err}
 	}
+	if m.Retain && o.DisableRetain {
+		return &packets.Error{Code: packets.RetainNotSupported}
+	}
 	if m.QoS > ExactlyOnce {
 		return &packets.Error{Code: packets.QoSNotSupported, Err: fmt.Errorf("petrel: QoS %d", m.QoS)}
 	}

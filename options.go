@@ -59,7 +59,8 @@ type Options struct {
 	MaximumTopicLevels int
 
 	// MaximumFilters bounds the filters of one SUBSCRIBE or UNSUBSCRIBE; each
-	// one above it is answered with 0x97 (0x80 to 3.1.1 clients).
+	// one above it is answered with 0x97 (0x80 to 3.1.1 clients), in UNSUBACK
+	// with 0x83, as that has no 0x97.
 	// Zero means 8,192; negative means no limit.
 	MaximumFilters int
 
@@ -144,7 +145,8 @@ type Options struct {
 	ResponseInformation string
 
 	// SysInterval is the time between two publications of the $SYS tree.
-	// Zero means 10 seconds; negative means that there is no $SYS tree.
+	// Zero means 10 seconds; negative means that there is no $SYS tree, and so
+	// does DisableRetain.
 	SysInterval time.Duration
 
 	// ValidatePayloadFormat refuses a message with 0x99 whose Payload Format
