@@ -186,7 +186,8 @@ type ConnectRequest struct {
 	UserProperties []UserProperty
 
 	// Identity is who the client is found to be: the owner of its session.
-	// It starts as the user name; a hook may set it.
+	// It starts as the user name, with a password or without; a hook may set it,
+	// and should where devices put something else into the user name.
 	Identity string
 }
 

@@ -26,7 +26,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 
 	// HookTimeout bounds one decision of a hook. A decision that takes longer
-	// refuses. Zero means 5 seconds; negative means no limit.
+	// refuses. Zero means 3 seconds, as some
+	// devices wait for CONNACK no longer than 4; negative means no limit.
 	HookTimeout time.Duration
 
 	// MaximumPacketSize is the largest packet a client may send after CONNECT,
@@ -197,7 +198,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	duration(&o.ConnectTimeout, 10*time.Second)
-	duration(&o.HookTimeout, 5*time.Second)
+	duration(&o.HookTimeout, 3*time.Second)
 	limit(&o.MaximumPacketSize, 2<<20, noLimit)
 	limit(&o.MaximumConnectSize, 512<<10, noLimit)
 	limit(&o.ReceiveMaximum, 1024, math.MaxUint16)

@@ -271,7 +271,7 @@ func TestMessageExpiryOfLiveMessages(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			return nil
 		})
-		inFakeTime(t, petrel.Options{Hooks: []petrel.Hook{hook}}, func(t *testing.T, b *brokertest.Broker) {
+		inFakeTime(t, petrel.Options{HookTimeout: time.Minute, Hooks: []petrel.Hook{hook}}, func(t *testing.T, b *brokertest.Broker) {
 			sub, pub := b.Connect(brokertest.ID("sub")), b.Connect(brokertest.ID("pub"))
 			sub.Subscribe(packets.AtLeastOnce, "t")
 			pub.PublishWith(packets.Publish{Topic: []byte("t"), QoS: 1, HasMessageExpiry: true, MessageExpiryInterval: 10})

@@ -347,6 +347,9 @@ func TestStalledSubscriberIsBounded(t *testing.T) {
 			for i := range n {
 				hostPublishes(t, b, packets.AtMostOnce, payload(i))
 				other.ExpectPublish("t", payload(i))
+				if i == 0 {
+					synctest.Wait() // the read that has begun ends, and nothing makes room later
+				}
 			}
 			synctest.Wait()
 			require.Equal(t, 100, sessionInfo(t, b, "stalled").Queued)
