@@ -336,7 +336,7 @@ func TestSessionEvents(t *testing.T) {
 		expect("c created")
 		c.Drop()
 		expect()
-		c = b.Connect(attempt{packets.V5, false, 10}.connect())
+		b.Connect(attempt{packets.V5, false, 10}.connect())
 		expect("c resumed")
 		c = b.Connect(attempt{packets.V5, false, 10}.connect())
 		expect("c taken over")

@@ -194,7 +194,7 @@ func TestWillDelay(t *testing.T) {
 					time.Sleep(tt.at - 1)
 					synctest.Wait()
 					watch.ExpectNothing()
-					time.Sleep(1)
+					time.Sleep(time.Nanosecond)
 				}
 				synctest.Wait()
 				if tt.at != notAtAll {
