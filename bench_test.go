@@ -38,11 +38,38 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// BenchmarkHooks is what hooks cost a QoS 0 message: those that want none cost nothing.
+func BenchmarkHooks(b *testing.B) {
+	observer := publishObserver(func(*petrel.Client, *petrel.Message) {})
+	interceptor := intercept(func(context.Context, *petrel.PublishRequest) error { return nil })
+	authorizer := access(func(*petrel.AccessRequest) error { return nil })
+	ten := make([]petrel.Hook, 10)
+	for i := range ten {
+		ten[i] = interceptor
+	}
+	for _, bc := range []struct {
+		name  string
+		hooks []petrel.Hook
+	}{
+		{"none", nil},
+		{"ten that want other events", []petrel.Hook{
+			new(dropRecorder), new(dropRecorder), new(dropRecorder), new(dropRecorder), new(dropRecorder),
+			new(dropRecorder), new(dropRecorder), new(dropRecorder), new(dropRecorder), new(dropRecorder),
+		}},
+		{"one observer", []petrel.Hook{observer}},
+		{"one authorizer", []petrel.Hook{authorizer}},
+		{"one interceptor", []petrel.Hook{interceptor}},
+		{"ten interceptors", ten},
+	} {
+		b.Run(bc.name, func(b *testing.B) { benchmarkPublish(b, packets.AtMostOnce, 1, bc.hooks...) })
+	}
+}
+
 // pipelined is how many messages a publisher has on their way.
 const pipelined = 100
 
-func benchmarkPublish(b *testing.B, qos packets.QoS, subscribers int) {
-	broker := brokertest.New(b, petrel.Options{Logger: silent()})
+func benchmarkPublish(b *testing.B, qos packets.QoS, subscribers int, hooks ...petrel.Hook) {
+	broker := brokertest.New(b, petrel.Options{Logger: silent(), Hooks: hooks})
 	addr := serveTCP(b, broker.Broker)
 	var wg sync.WaitGroup
 	done := make([]chan struct{}, subscribers) // one for each round received
