@@ -115,6 +115,8 @@ func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 	}
 	bt.scratch = b[:0]
 	if len(b) > c.maximumPacket {
+		// It would wait for the answer for ever.
+		c.stop(&packets.Error{Code: packets.PacketTooLarge, Detail: p.Type().String() + " is above the Maximum Packet Size of the client"})
 		return
 	}
 	if len(bt.broker.hooks.trace) > 0 {

@@ -220,12 +220,16 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	}
 	c.pace = newPace(b.alarms, &b.opts)
 	keepAlive := c.setKeepAlive(cn.keepAlive)
+	ack := c.connack(&cl, cn, keepAlive, data)
+	if c.fit(ack, func() {}) == nil {
+		return &packets.Error{Code: packets.PacketTooLarge, Detail: "CONNACK is above the Maximum Packet Size of the client"}
+	}
 	c.phase = connected
 	b.stats.noteConnected()
 	s.client, s.last = c, c
 	s.online.Store(true)
 	s.quota = c.window
-	bt.reply(c, c.connack(&cl, cn, keepAlive, data))
+	bt.reply(c, ack)
 	s.resumeLocked(bt)
 	s.pumpLocked(bt)
 	return nil

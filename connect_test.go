@@ -715,3 +715,23 @@ func TestServeConnResult(t *testing.T) {
 	c, _ = b.TryConnect(packets.Connect{Version: packets.V31, ClientID: nil})
 	require.ErrorIs(t, c.Served(), packets.ClientIdentifierNotValid)
 }
+
+// A client that no answer fits is not left waiting for it.
+func TestAnswersAboveTheMaximumPacketSize(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	c := b.Dial(packets.V5)
+	p := brokertest.ID("c")
+	p.MaximumPacketSize = 4
+	c.Send(&p)
+	c.ExpectClosed() // without CONNACK, and so without DISCONNECT
+	require.ErrorIs(t, c.Served(), packets.PacketTooLarge)
+
+	p.MaximumPacketSize = 64
+	c = b.Connect(p)
+	var subs packets.Subscriptions
+	for range 64 {
+		subs = subs.Append(packets.Subscription{Filter: []byte("a")})
+	}
+	c.Send(&packets.Subscribe{PacketID: 1, Subscriptions: subs})
+	c.ExpectDisconnect(packets.PacketTooLarge)
+}

@@ -106,7 +106,8 @@ type SharedSelector interface {
 }
 
 // PacketTracer is told of every packet that is received from and sent to
-// clients. It costs every packet a call and every sent one a copy.
+// clients. It costs every packet a call and every sent one a copy. It must not
+// publish: what it publishes is traced as well.
 type PacketTracer interface {
 	// PacketReceived is called before the packet is handled. packet is the whole
 	// packet, that of a CONNECT with its password. It is valid during the call only.
