@@ -68,7 +68,7 @@ func withMethod(name, data string) packets.Connect {
 	return p
 }
 
-func auth(reason packets.ReasonCode, name, data string) *packets.Auth {
+func authWith(reason packets.ReasonCode, name, data string) *packets.Auth {
 	return &packets.Auth{Reason: reason, HasAuthenticationMethod: true, AuthenticationMethod: []byte(name),
 		HasAuthenticationData: true, AuthenticationData: []byte(data)}
 }
@@ -90,7 +90,7 @@ func TestAuthenticationExchange(t *testing.T) {
 			c.Send(&p)
 			for i := 1; i < rounds; i++ {
 				expectAuth(t, c, packets.ContinueAuthentication, fmt.Sprintf("after %d", i))
-				c.Send(auth(packets.ContinueAuthentication, "COUNT", fmt.Sprint(i+1)))
+				c.Send(authWith(packets.ContinueAuthentication, "COUNT", fmt.Sprint(i+1)))
 			}
 			ack := brokertest.Expect[*packets.Connack](c)
 			require.Equal(t, packets.Success, ack.Reason)
@@ -141,7 +141,7 @@ func TestAuthenticationExchange(t *testing.T) {
 		b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{counting(2)}})
 		c := b.Dial(packets.V5)
 		p := withMethod("COUNT", "1")
-		c.Send(&p, auth(packets.ContinueAuthentication, "COUNT", "2"), &packets.Pingreq{})
+		c.Send(&p, authWith(packets.ContinueAuthentication, "COUNT", "2"), &packets.Pingreq{})
 		expectAuth(t, c, packets.ContinueAuthentication, "after 1")
 		require.Equal(t, packets.Success, brokertest.Expect[*packets.Connack](c).Reason)
 		brokertest.Expect[*packets.Pingresp](c)
@@ -167,13 +167,13 @@ func TestAuthenticationExchangeFails(t *testing.T) {
 	first := withMethod("COUNT", "1")
 	other := withMethod("OTHER", "1")
 	empty := withMethod("", "1")
-	many := auth(packets.ContinueAuthentication, "COUNT", "2")
+	many := authWith(packets.ContinueAuthentication, "COUNT", "2")
 	for range 300 {
 		many.UserProperties = many.UserProperties.Append("n", "v")
 	}
 	rounds := raw(&first)
 	for range 17 {
-		rounds = append(rounds, raw(auth(packets.ContinueAuthentication, "COUNT", "more"))...)
+		rounds = append(rounds, raw(authWith(packets.ContinueAuthentication, "COUNT", "more"))...)
 	}
 	for _, tt := range []struct {
 		name  string
@@ -195,12 +195,12 @@ func TestAuthenticationExchangeFails(t *testing.T) {
 			time.Sleep(6 * time.Second)
 			return petrel.AuthenticationStep{Done: true}, nil
 		}}, raw(&first), packets.UnspecifiedError, 0},
-		{"wrong data", counting(3), append(raw(&first), raw(auth(packets.ContinueAuthentication, "COUNT", "7"))...), packets.NotAuthorized, 1},
-		{"AUTH with another method", counting(2), append(raw(&first), raw(auth(packets.ContinueAuthentication, "OTHER", "2"))...), packets.ProtocolError, 1},
+		{"wrong data", counting(3), append(raw(&first), raw(authWith(packets.ContinueAuthentication, "COUNT", "7"))...), packets.NotAuthorized, 1},
+		{"AUTH with another method", counting(2), append(raw(&first), raw(authWith(packets.ContinueAuthentication, "OTHER", "2"))...), packets.ProtocolError, 1},
 		{"AUTH without a method", counting(2), append(raw(&first), 0xF0, 2, 0x18, 0), packets.ProtocolError, 1},
 		{"empty AUTH", counting(2), append(raw(&first), 0xF0, 0), packets.ProtocolError, 1},
-		{"AUTH to re-authenticate", counting(2), append(raw(&first), raw(auth(packets.Reauthenticate, "COUNT", "2"))...), packets.ProtocolError, 1},
-		{"AUTH with success", counting(2), append(raw(&first), raw(auth(packets.Success, "COUNT", "2"))...), packets.ProtocolError, 1},
+		{"AUTH to re-authenticate", counting(2), append(raw(&first), raw(authWith(packets.Reauthenticate, "COUNT", "2"))...), packets.ProtocolError, 1},
+		{"AUTH with success", counting(2), append(raw(&first), raw(authWith(packets.Success, "COUNT", "2"))...), packets.ProtocolError, 1},
 		{"AUTH with flags", counting(2), append(raw(&first), 0xF1, 0), packets.MalformedPacket, 1},
 		{"AUTH with too many user properties", counting(2), append(raw(&first), raw(many)...), packets.QuotaExceeded, 1},
 		{"a second CONNECT", counting(2), append(raw(&first), raw(&first)...), packets.ProtocolError, 1},
@@ -251,7 +251,7 @@ func TestAuthenticationExchangeFails(t *testing.T) {
 		c.Send(&first)
 		expectAuth(t, c, packets.ContinueAuthentication, "after 1")
 		owner.ExpectNothing()
-		c.Send(auth(packets.ContinueAuthentication, "COUNT", "2"))
+		c.Send(authWith(packets.ContinueAuthentication, "COUNT", "2"))
 		require.Equal(t, packets.Success, brokertest.Expect[*packets.Connack](c).Reason)
 		owner.ExpectDisconnect(packets.SessionTakenOver)
 	})
@@ -288,12 +288,12 @@ func TestReauthentication(t *testing.T) {
 		b, c := start(t, twice(nil))
 		c.Subscribe(packets.AtMostOnce, "t")
 		for range 3 {
-			c.Send(auth(packets.Reauthenticate, "COUNT", "1"))
+			c.Send(authWith(packets.Reauthenticate, "COUNT", "1"))
 			expectAuth(t, c, packets.ContinueAuthentication, "after 1")
 			require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: "t", Payload: []byte("x")}))
 			c.ExpectPublish("t", "x")
 			c.Publish("other", "y", packets.ExactlyOnce)
-			c.Send(auth(packets.ContinueAuthentication, "COUNT", "2"))
+			c.Send(authWith(packets.ContinueAuthentication, "COUNT", "2"))
 			expectAuth(t, c, packets.Success, "after 2")
 			c.ExpectNothing()
 		}
@@ -303,7 +303,7 @@ func TestReauthentication(t *testing.T) {
 		m := twice(nil)
 		m.begin = func(r *petrel.AuthenticationRequest) error { seen = r; return nil }
 		_, c := start(t, m)
-		c.Send(auth(packets.Reauthenticate, "COUNT", "1"))
+		c.Send(authWith(packets.Reauthenticate, "COUNT", "1"))
 		expectAuth(t, c, packets.ContinueAuthentication, "after 1")
 		require.Equal(t, []any{true, "COUNT", "c", "me"}, []any{seen.Reauthentication, seen.Method, seen.Connect.ClientID, seen.Connect.Identity})
 	})
@@ -315,19 +315,19 @@ func TestReauthentication(t *testing.T) {
 		auth bool // the broker sends an AUTH before
 	}{
 		{"refused with a code", twice(func(*petrel.AuthenticationStep) error { return packets.NotAuthorized }),
-			[]packets.Packet{auth(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
+			[]packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
 		{"refused with any error", twice(func(*petrel.AuthenticationStep) error { return errors.New("secret") }),
-			[]packets.Packet{auth(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
+			[]packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
 		{"refused with a code that DISCONNECT has not", twice(func(*petrel.AuthenticationStep) error { return packets.Banned }),
-			[]packets.Packet{auth(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
+			[]packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
 		{"a panic", twice(func(*petrel.AuthenticationStep) error { panic("again") }),
-			[]packets.Packet{auth(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
-		{"with another method", twice(nil), []packets.Packet{auth(packets.Reauthenticate, "OTHER", "1")}, packets.ProtocolError, false},
-		{"continued without a beginning", twice(nil), []packets.Packet{auth(packets.ContinueAuthentication, "COUNT", "1")}, packets.ProtocolError, false},
-		{"success claimed by the client", twice(nil), []packets.Packet{auth(packets.Success, "COUNT", "1")}, packets.ProtocolError, false},
-		{"begun twice", twice(nil), []packets.Packet{auth(packets.Reauthenticate, "COUNT", "1"), auth(packets.Reauthenticate, "COUNT", "1")}, packets.ProtocolError, true},
-		{"success claimed in the middle", twice(nil), []packets.Packet{auth(packets.Reauthenticate, "COUNT", "1"), auth(packets.Success, "COUNT", "2")}, packets.ProtocolError, true},
-		{"another method in the middle", twice(nil), []packets.Packet{auth(packets.Reauthenticate, "COUNT", "1"), auth(packets.ContinueAuthentication, "OTHER", "2")}, packets.ProtocolError, true},
+			[]packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1")}, packets.NotAuthorized, false},
+		{"with another method", twice(nil), []packets.Packet{authWith(packets.Reauthenticate, "OTHER", "1")}, packets.ProtocolError, false},
+		{"continued without a beginning", twice(nil), []packets.Packet{authWith(packets.ContinueAuthentication, "COUNT", "1")}, packets.ProtocolError, false},
+		{"success claimed by the client", twice(nil), []packets.Packet{authWith(packets.Success, "COUNT", "1")}, packets.ProtocolError, false},
+		{"begun twice", twice(nil), []packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1"), authWith(packets.Reauthenticate, "COUNT", "1")}, packets.ProtocolError, true},
+		{"success claimed in the middle", twice(nil), []packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1"), authWith(packets.Success, "COUNT", "2")}, packets.ProtocolError, true},
+		{"another method in the middle", twice(nil), []packets.Packet{authWith(packets.Reauthenticate, "COUNT", "1"), authWith(packets.ContinueAuthentication, "OTHER", "2")}, packets.ProtocolError, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b, c := start(t, tt.hook)
@@ -346,9 +346,9 @@ func TestReauthentication(t *testing.T) {
 			return petrel.AuthenticationStep{Done: true, Identity: "id " + string(data)}, nil
 		}}
 		_, c := start(t, m)
-		c.Send(auth(packets.Reauthenticate, "COUNT", "1"))
+		c.Send(authWith(packets.Reauthenticate, "COUNT", "1"))
 		require.Equal(t, packets.Success, brokertest.Expect[*packets.Auth](c).Reason)
-		c.Send(auth(packets.Reauthenticate, "COUNT", "2"))
+		c.Send(authWith(packets.Reauthenticate, "COUNT", "2"))
 		c.ExpectDisconnect(packets.NotAuthorized)
 	})
 	t.Run("has a bound on its rounds", func(t *testing.T) {
@@ -356,18 +356,18 @@ func TestReauthentication(t *testing.T) {
 			return petrel.AuthenticationStep{Done: !r.Reauthentication}, nil
 		}}
 		_, c := start(t, m)
-		c.Send(auth(packets.Reauthenticate, "COUNT", ""))
+		c.Send(authWith(packets.Reauthenticate, "COUNT", ""))
 		for range 15 {
 			require.Equal(t, packets.ContinueAuthentication, brokertest.Expect[*packets.Auth](c).Reason)
-			c.Send(auth(packets.ContinueAuthentication, "COUNT", ""))
+			c.Send(authWith(packets.ContinueAuthentication, "COUNT", ""))
 		}
 		require.Equal(t, packets.ContinueAuthentication, brokertest.Expect[*packets.Auth](c).Reason)
-		c.Send(auth(packets.ContinueAuthentication, "COUNT", ""))
+		c.Send(authWith(packets.ContinueAuthentication, "COUNT", ""))
 		c.ExpectDisconnect(packets.NotAuthorized)
 	})
 	t.Run("without a method in CONNECT is refused", func(t *testing.T) {
 		b := brokertest.New(t, petrel.Options{})
-		for _, p := range []*packets.Auth{auth(packets.Reauthenticate, "COUNT", ""), auth(packets.ContinueAuthentication, "COUNT", ""), auth(packets.Reauthenticate, "", "")} {
+		for _, p := range []*packets.Auth{authWith(packets.Reauthenticate, "COUNT", ""), authWith(packets.ContinueAuthentication, "COUNT", ""), authWith(packets.Reauthenticate, "", "")} {
 			c := b.Connect(brokertest.ID("c"))
 			c.Send(p)
 			c.ExpectDisconnect(packets.ProtocolError)
@@ -391,7 +391,7 @@ func TestReauthentication(t *testing.T) {
 		p := withMethod("COUNT", "1")
 		p.HasWill, p.Will = true, packets.Will{Topic: []byte("w"), Payload: []byte("gone")}
 		c := b.Connect(p)
-		c.Send(auth(packets.Reauthenticate, "COUNT", "1"))
+		c.Send(authWith(packets.Reauthenticate, "COUNT", "1"))
 		c.ExpectDisconnect(packets.NotAuthorized)
 		c.Served()
 		watch.ExpectPublish("w", "gone")

@@ -360,6 +360,7 @@ type (
 	ReasonCode = packets.ReasonCode
 )
 
+// The three qualities of service.
 const (
 	AtMostOnce  = packets.AtMostOnce
 	AtLeastOnce = packets.AtLeastOnce
