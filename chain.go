@@ -143,9 +143,9 @@ func (d *decision) Unwrap() error { return d.err }
 
 // decide asks one hook on the calling goroutine, and refuses if it panics or
 // answers too late.
-func (b *Broker) decide(ctx context.Context, hook any, ask func(context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
-	defer cancel()
+func (b *Broker) decide(parent context.Context, hook any, ask func(context.Context) error) (err error) {
+	d := newDeadline(parent, b.opts.HookTimeout)
+	defer d.end()
 	defer func() {
 		if r := recover(); r != nil {
 			b.log.panicked("a hook", r, "hook", fmt.Sprintf("%T", hook))
@@ -153,15 +153,15 @@ func (b *Broker) decide(ctx context.Context, hook any, ask func(context.Context)
 		}
 	}()
 	start := time.Now()
-	err = ask(ctx)
+	err = ask(d)
 	if slow := time.Since(start) > slowDecision; slow != b.hooks.slow.Load() {
 		b.hooks.slow.Store(slow)
 	}
 	if err != nil {
 		err = &decision{err}
 	}
-	if err == nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", errHookLate, ctx.Err())
+	if err == nil && d.Err() != nil {
+		err = fmt.Errorf("%w: %w", errHookLate, d.Err())
 	}
 	if err != nil && packets.ReasonOf(err) == packets.UnspecifiedError {
 		b.log.Warn("petrel: a hook failed, which refuses", "hook", fmt.Sprintf("%T", hook), "error", err)
