@@ -171,7 +171,7 @@ func FuzzRetained(f *testing.F) {
 		ramp[i] = byte(i*i>>3 + i>>5)
 	}
 	f.Add(ramp)
-	f.Add(random(40_000))
+	f.Add(random(8_000))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		index := topics.NewRetained[int]()
 		naive := map[string]int{}

@@ -9,19 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// underRaceDetector reports whether this is a build with -race.
-func underRaceDetector() bool {
+// scaled is n, or a tenth of it in a build with -race, which takes ten times as long.
+func scaled(n int) int {
 	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return n / 10
+	}
+	return n
 }
 
 // What a million subscriptions took is there again when they are gone, in
 // whatever order they went.
 func TestMemoryOfAMillionSubscriptionsComesBack(t *testing.T) {
-	n := 1_000_000
-	if underRaceDetector() {
-		n = 100_000 // which is slow enough
-	}
+	n := scaled(1_000_000)
 	mixed := mixes[3].filter
 	tree := topics.NewTree[int]()
 	before := heap()
