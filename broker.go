@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,7 +57,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		opts:      o,
-		log:       logger{o.Logger},
+		log:       newLogger(o.Logger),
 		hooks:     hooks,
 		alarms:    newAlarms(),
 		directory: newDirectory(),
@@ -447,12 +445,4 @@ func (b *Broker) Retained(filter string) iter.Seq[*Message] {
 			}
 		}
 	}
-}
-
-// logger is the logger of the host.
-type logger struct{ *slog.Logger }
-
-// panicked tells of a panic that was contained.
-func (l logger) panicked(where string, value any, attrs ...any) {
-	l.Error("petrel: panic in "+where, append(attrs, "panic", value, "stack", string(debug.Stack()))...)
 }

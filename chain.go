@@ -164,7 +164,7 @@ func (b *Broker) decide(parent context.Context, hook any, ask func(context.Conte
 		err = fmt.Errorf("%w: %w", errHookLate, d.Err())
 	}
 	if err != nil && packets.ReasonOf(err) == packets.UnspecifiedError {
-		b.log.Warn("petrel: a hook failed, which refuses", "hook", fmt.Sprintf("%T", hook), "error", err)
+		b.log.hookFailed(hook, err)
 	}
 	return err
 }
@@ -187,8 +187,9 @@ func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Con
 	case err := <-decided:
 		return err
 	default:
-		b.log.Warn("petrel: a hook did not decide in time, which refuses", "hook", fmt.Sprintf("%T", hook))
-		return fmt.Errorf("%w: %w", errHookLate, ctx.Err())
+		err := fmt.Errorf("%w: %w", errHookLate, ctx.Err())
+		b.log.hookFailed(hook, err)
+		return err
 	}
 }
 
