@@ -91,6 +91,7 @@ var houseImports = map[string][]string{
 	"listeners":       {},
 	"internal/engine": {},
 	"hooks":           {".", "packets", "topics"},
+	"conformance":     {},
 
 	// For tests, of the repository and of hosts.
 	"internal/brokertest": {".", "packets", "topics"},

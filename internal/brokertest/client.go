@@ -391,3 +391,14 @@ func (c *Client) Accept(p *packets.Publish) {
 		c.Send(&packets.Pubcomp{PacketID: p.PacketID})
 	}
 }
+
+// Next returns the next packet, or false if the broker closes the connection
+// instead.
+func (c *Client) Next() (packets.Packet, bool) {
+	c.t.Helper()
+	p, err := c.next()
+	if err != nil && !closed(err) {
+		c.t.Fatalf("%s: %v", c, err)
+	}
+	return p, err == nil
+}

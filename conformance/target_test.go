@@ -1,0 +1,194 @@
+package conformance_test
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/packets"
+)
+
+var targetFlag = flag.String("target", "", "`HOST:PORT` of the broker to test over TCP; empty means petrel, in this process")
+
+// statementTest is a test of one statement. Several may have the same id.
+type statementTest struct {
+	id   string
+	name string // what it looks at, if that is not all of the statement
+	run  func(t *T)
+}
+
+// suite holds the tests of each standard; the files of this package add to it.
+var suite = map[packets.Version][]statementTest{}
+
+// mqtt5 and mqtt311 add a test of a statement.
+func mqtt5(id, name string, run func(t *T)) {
+	suite[packets.V5] = append(suite[packets.V5], statementTest{id, name, run})
+}
+
+func mqtt311(id, name string, run func(t *T)) {
+	suite[packets.V311] = append(suite[packets.V311], statementTest{id, name, run})
+}
+
+// T is a test of one statement, and the broker that it talks to.
+type T struct {
+	*testing.T
+	version packets.Version
+	broker  *brokertest.Broker // nil if it is somebody else's
+	dials   func() net.Conn
+}
+
+func TestMQTT5(t *testing.T)   { run(t, packets.V5) }
+func TestMQTT311(t *testing.T) { run(t, packets.V311) }
+
+func run(t *testing.T, v packets.Version) {
+	for _, s := range suite[v] {
+		name := s.id
+		if s.name != "" {
+			name += " " + s.name
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s.run(&T{T: t, version: v})
+		})
+	}
+}
+
+// With sets the broker up before the first connection. The test is skipped
+// against a broker of somebody else, and says what it needed.
+func (t *T) With(o petrel.Options) {
+	t.Helper()
+	if *targetFlag != "" {
+		t.Skipf("needs a broker with %s", describe(o))
+	}
+	if !slices.ContainsFunc(o.Hooks, func(h petrel.Hook) bool {
+		_, plain := h.(petrel.Authenticator)
+		_, enhanced := h.(petrel.EnhancedAuthenticator)
+		return plain || enhanced
+	}) {
+		o.Hooks = append(o.Hooks, auth.AllowAll{})
+	}
+	t.broker = brokertest.New(t.T, o)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go t.broker.Serve(l)
+	t.dials = dialer(t.T, l.Addr().String())
+}
+
+// describe names the options that are set.
+func describe(o petrel.Options) string {
+	var set []string
+	v := reflect.ValueOf(o)
+	for i := range v.NumField() {
+		if f := v.Field(i); !f.IsZero() {
+			set = append(set, fmt.Sprintf("%s %v", v.Type().Field(i).Name, f.Interface()))
+		}
+	}
+	return strings.Join(set, ", ")
+}
+
+func dialer(t *testing.T, addr string) func() net.Conn {
+	return func() net.Conn {
+		conn, err := net.DialTimeout("tcp", addr, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+}
+
+// Dial opens a connection on which nothing has been sent.
+func (t *T) Dial() *brokertest.Client {
+	t.Helper()
+	switch {
+	case t.dials != nil:
+	case *targetFlag != "":
+		t.dials = dialer(t.T, *targetFlag)
+	default:
+		t.With(petrel.Options{})
+	}
+	return brokertest.NewClient(t.T, t.dials(), t.version)
+}
+
+// ids tells the clients and topics of different runs apart, against a broker
+// that goes on.
+var ids atomic.Int64
+
+// Unique returns a text that no other test uses: a client identifier, or a topic.
+func (t *T) Unique(prefix string) string {
+	return fmt.Sprintf("%s-%x-%d", prefix, time.Now().UnixNano()&0xFFFFFF, ids.Add(1))
+}
+
+// CONNECT is one with a unique client identifier and a clean start.
+func (t *T) CONNECT() packets.Connect {
+	return packets.Connect{Version: t.version, ClientID: []byte(t.Unique("c")), CleanStart: true, KeepAlive: 60, ReceiveMaximum: 65535}
+}
+
+// TryConnect dials, sends p and returns the answer.
+func (t *T) TryConnect(p packets.Connect) (*brokertest.Client, *packets.Connack) {
+	t.Helper()
+	c := t.Dial()
+	c.Send(&p)
+	return c, brokertest.Expect[*packets.Connack](c)
+}
+
+// Connect is TryConnect that must succeed.
+func (t *T) Connect(p packets.Connect) *brokertest.Client {
+	t.Helper()
+	c, ack := t.TryConnect(p)
+	if ack.Reason != packets.Success {
+		t.Fatalf("CONNECT was refused: %v", ack.Reason)
+	}
+	return c
+}
+
+// Client connects with a unique client identifier and a clean start.
+func (t *T) Client() *brokertest.Client {
+	t.Helper()
+	return t.Connect(t.CONNECT())
+}
+
+// Saw says which of several outcomes that are all right was seen.
+func (t *T) Saw(format string, args ...any) {
+	t.Helper()
+	t.Logf("saw "+format, args...)
+}
+
+// Refused checks that the broker ends the connection: by closing it, and in 5.0
+// with one of the codes before that, if it says why. Before CONNACK that has to
+// be a CONNACK, afterwards a DISCONNECT.
+func (t *T) Refused(c *brokertest.Client, codes ...packets.ReasonCode) {
+	t.Helper()
+	p, ok := c.Next()
+	if !ok {
+		t.Saw("a plain close")
+		return
+	}
+	var code packets.ReasonCode
+	switch p := p.(type) {
+	case *packets.Connack:
+		code = p.Reason
+	case *packets.Disconnect:
+		if t.version != packets.V5 {
+			t.Fatalf("DISCONNECT from the server, which %v does not have", t.version)
+		}
+		code = p.Reason
+	default:
+		t.Fatalf("got %v; want the end of the connection", p.Type())
+	}
+	if !slices.Contains(codes, code) {
+		t.Fatalf("%v with 0x%02X; want one of % x", p.Type(), byte(code), codes)
+	}
+	c.ExpectClosed()
+	t.Saw("%v 0x%02X and a close", p.Type(), byte(code))
+}
