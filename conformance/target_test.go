@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"reflect"
 	"slices"
@@ -110,6 +111,12 @@ func dialer(t *testing.T, addr string) func() net.Conn {
 // Dial opens a connection on which nothing has been sent.
 func (t *T) Dial() *brokertest.Client {
 	t.Helper()
+	return brokertest.NewClient(t.T, t.dialConn(), t.version)
+}
+
+// dialConn is Dial for a test that reads bytes itself.
+func (t *T) dialConn() net.Conn {
+	t.Helper()
 	switch {
 	case t.dials != nil:
 	case *targetFlag != "":
@@ -117,7 +124,30 @@ func (t *T) Dial() *brokertest.Client {
 	default:
 		t.With(petrel.Options{})
 	}
-	return brokertest.NewClient(t.T, t.dials(), t.version)
+	return t.dials()
+}
+
+// readPacket reads the bytes of one packet.
+func readPacket(t *T, conn net.Conn) []byte {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 0, 64)
+	for {
+		h, n, err := packets.DecodeHeader(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > 0 && len(b) == n+h.Remaining {
+			return b
+		}
+		one := make([]byte, 1)
+		if _, err := io.ReadFull(conn, one); err != nil {
+			t.Fatalf("after % x: %v", b, err)
+		}
+		b = append(b, one[0])
+	}
 }
 
 // ids tells the clients and topics of different runs apart, against a broker
