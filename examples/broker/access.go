@@ -101,6 +101,16 @@ func (a *access) tlsConfig(protocols ...string) *tls.Config {
 	}
 }
 
+// warn says which files are empty, which is seldom meant: they deny everybody.
+func (a *access) warn(log *slog.Logger) {
+	if a.passwords != nil && a.passwords.Users() == 0 {
+		log.Warn("the password file has no users: nobody with a user name can connect")
+	}
+	if a.acl != nil && a.acl.Rules() == 0 {
+		log.Warn("the ACL file has no rules: nobody may publish or subscribe")
+	}
+}
+
 // reload reads all files again. What cannot be read stays as it was.
 func (a *access) reload(log *slog.Logger) {
 	var failed error
@@ -118,4 +128,5 @@ func (a *access) reload(log *slog.Logger) {
 		return
 	}
 	log.Info("reloaded")
+	a.warn(log)
 }

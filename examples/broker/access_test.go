@@ -145,6 +145,23 @@ func TestHangupReloadsTheFiles(t *testing.T) {
 	anna.ExpectNothing() // and nobody was disconnected
 }
 
+func TestEmptyFilesDenyAndSaySo(t *testing.T) {
+	dir, config := site(t)
+	certify(t, dir)
+	for _, name := range []string{"passwords", "acl"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("# nothing yet\n"), 0o600))
+	}
+	p := start(t, "-config", config, "-anonymous", "local")
+	p.said(`(the password file has no users)`)
+	p.said(`(the ACL file has no rules)`)
+	tcp := p.said(fmt.Sprintf(listening, "tcp"))
+	_, code := login(t, dial(t, tcp), "anna", "secret")
+	assert.Equal(t, packets.BadUserNameOrPassword, code)
+	anonymous, code := login(t, dial(t, tcp), "", "")
+	require.Equal(t, packets.Success, code)
+	assert.Equal(t, packets.NotAuthorized, anonymous.PublishWith(packets.Publish{Topic: []byte("a"), QoS: 1}))
+}
+
 func TestCheckConfig(t *testing.T) {
 	dir, config := site(t)
 	check := func() (string, error) {

@@ -40,6 +40,7 @@ func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signa
 	if err != nil {
 		return errors.Join(err, broker.Close())
 	}
+	a.warn(log)
 	log.Log(ctx, c.anonymous.level(c.passwords != ""), c.anonymous.describe(c.passwords != ""))
 
 	served := make(chan error, len(open))
