@@ -85,13 +85,14 @@ func TestEveryModuleIsInTheWorkspace(t *testing.T) {
 // houseImports says what of the repository the packages of a directory, and of those
 // below it, may import. The longest directory decides.
 var houseImports = map[string][]string{
-	".":               {"internal/engine", "packets", "topics"},
-	"packets":         {},
-	"topics":          {},
-	"listeners":       {},
-	"internal/engine": {},
-	"hooks":           {".", "packets", "topics"},
-	"conformance":     {},
+	".":                  {"internal/engine", "packets", "topics"},
+	"packets":            {},
+	"topics":             {},
+	"listeners":          {},
+	"internal/engine":    {},
+	"hooks":              {".", "packets", "topics"},
+	"conformance":        {},
+	"conformance/report": {"conformance"},
 
 	// For tests, of the repository and of hosts.
 	"internal/brokertest": {".", "packets", "topics"},
