@@ -93,10 +93,10 @@ func packets311() {
 		}
 	}, "MQTT-2.3.1-6", "MQTT-3.3.4-1")
 	each(func(t *T) {
-		c := t.Client()
+		c, topic := t.Client(), t.Unique("t")
 		for _, id := range []uint16{1, 256, 65535} {
-			c.SubscribeWith(packets.Subscribe{PacketID: id, Subscriptions: packets.Subscriptions(nil).Append(subscription("a", 0))})
-			c.Send(&packets.Unsubscribe{PacketID: id, Filters: packets.Filters(nil).Append("a")})
+			c.SubscribeWith(packets.Subscribe{PacketID: id, Subscriptions: packets.Subscriptions(nil).Append(subscription(topic, 0))})
+			c.Send(&packets.Unsubscribe{PacketID: id, Filters: packets.Filters(nil).Append(topic)})
 			if ack := brokertest.Expect[*packets.Unsuback](c); ack.PacketID != id {
 				t.Fatalf("UNSUBACK for %d; want %d", ack.PacketID, id)
 			}
@@ -481,8 +481,8 @@ func subscribe311() {
 		root := t.Unique("t")
 		c := t.Client()
 		codes := c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions(nil).
-			Append(subscription(root+"/a", 2)).Append(subscription("a#", 1)).Append(subscription(root+"/b", 0)).Append(subscription(root+"/a", 1))})
-		if want := []packets.ReasonCode{2, 0x80, 0, 1}; !slices.Equal(codes, want) {
+			Append(subscription(root+"/a", 2)).Append(subscription(root+"/d/#", 1)).Append(subscription(root+"/b", 0)).Append(subscription(root+"/a", 1))})
+		if want := []packets.ReasonCode{2, 1, 0, 1}; !slices.Equal(codes, want) {
 			t.Fatalf("SUBACK with %v; want %v", codes, want)
 		}
 		t.Client().Publish(root+"/a", "x", 2)
@@ -579,7 +579,7 @@ func flows311() {
 		}
 	})
 	// again sends a PUBLISH twice with the same identifier, and wants it passed on n times.
-	again := func(qos packets.QoS, n int, end func(c *brokertest.Client)) func(t *T) {
+	again := func(qos packets.QoS, n int, end, last func(c *brokertest.Client)) func(t *T) {
 		return func(t *T) {
 			topic := t.Unique("t")
 			watch, c := t.Client(), t.Client()
@@ -588,19 +588,19 @@ func flows311() {
 				c.Send(&packets.Publish{Topic: []byte(topic), QoS: qos, PacketID: 7, Dup: i > 0})
 				end(c)
 			}
+			last(c)
 			for range n {
 				watch.ExpectPublish(topic, "")
 			}
 			watch.ExpectNothing()
 		}
 	}
-	mqtt311("MQTT-4.3.2-2", "", again(1, 2, func(c *brokertest.Client) { brokertest.Expect[*packets.Puback](c) }))
-	mqtt311("MQTT-4.3.3-2", "before PUBREL", again(2, 1, func(c *brokertest.Client) { brokertest.Expect[*packets.Pubrec](c) }))
+	mqtt311("MQTT-4.3.2-2", "", again(1, 2, func(c *brokertest.Client) { brokertest.Expect[*packets.Puback](c) }, nothing))
+	mqtt311("MQTT-4.3.3-2", "before PUBREL", again(2, 1, func(c *brokertest.Client) { brokertest.Expect[*packets.Pubrec](c) }, release))
 	mqtt311("MQTT-4.3.3-2", "after PUBCOMP", again(2, 2, func(c *brokertest.Client) {
 		brokertest.Expect[*packets.Pubrec](c)
-		c.Send(&packets.Pubrel{PacketID: 7})
-		brokertest.Expect[*packets.Pubcomp](c)
-	}))
+		release(c)
+	}, nothing))
 	mqtt311("MQTT-4.3.3-1", "", func(t *T) {
 		topic, p := t.Unique("t"), t.session311(t.Unique("c"))
 		sub := t.Connect(p)
@@ -667,11 +667,11 @@ func flows311() {
 		sub, pub := t.Client(), t.Client()
 		sub.Subscribe(2, topic)
 		for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
-			for i := range 20 {
+			for i := range 10 {
 				pub.Publish(topic, fmt.Sprint(qos, i), qos)
 			}
 			var got []*packets.Publish
-			for i := range 20 {
+			for i := range 10 {
 				got = append(got, sub.ExpectPublish(topic, fmt.Sprint(qos, i)))
 			}
 			for _, p := range got {

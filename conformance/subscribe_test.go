@@ -152,9 +152,9 @@ func subscribes() {
 		root := t.Unique("t")
 		c := t.Client()
 		codes := c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions(nil).
-			Append(subscription(root+"/a", 2)).Append(subscription("a#", 1)).Append(subscription(root+"/b", 0)).
+			Append(subscription(root+"/a", 2)).Append(subscription(root+"/d/#", 1)).Append(subscription(root+"/b", 0)).
 			Append(subscription(root+"/a", 1)).Append(subscription(root+"/c", 1))})
-		want := []packets.ReasonCode{2, packets.TopicFilterInvalid, 0, 1, 1}
+		want := []packets.ReasonCode{2, 1, 0, 1, 1}
 		if !slices.Equal(codes, want) {
 			t.Fatalf("SUBACK with %v; want %v", codes, want)
 		}
@@ -187,7 +187,7 @@ func subscribes() {
 			p := t.CONNECT()
 			p.MaximumPacketSize = 20
 			c := t.Connect(p)
-			c.Send(&packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(subscription("a#", 0))})
+			c.Send(&packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(subscription(t.Unique("t"), 0))})
 			if n := len(raw(t, brokertest.Expect[*packets.Suback](c))); n > 20 {
 				t.Fatalf("SUBACK of %d bytes", n)
 			}
