@@ -1,3 +1,5 @@
+//go:build unix
+
 package listeners_test
 
 import (
@@ -5,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 
@@ -99,9 +100,6 @@ func requireMode(t *testing.T, path string, want fs.FileMode) {
 // socketPath returns a path short enough for a socket address.
 func socketPath(t *testing.T) string {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		t.Skip("needs unix permissions")
-	}
 	dir, err := os.MkdirTemp("", "l")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main_test
 
 import (
@@ -17,7 +19,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -112,9 +113,6 @@ func TestUsersRightsAndTLSFromFiles(t *testing.T) {
 }
 
 func TestHangupReloadsTheFiles(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no SIGHUP on Windows")
-	}
 	dir, config := site(t)
 	certify(t, dir)
 	p := start(t, "-config", config)

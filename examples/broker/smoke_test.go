@@ -1,3 +1,5 @@
+//go:build unix
+
 package main_test
 
 import (
@@ -10,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,12 +141,8 @@ const listening = `msg=listening transport=%s address=(\S+)`
 
 func TestServesAndShutsDown(t *testing.T) {
 	signals := []os.Signal{syscall.SIGTERM, os.Interrupt}
-	if runtime.GOOS == "windows" {
-		t.Skip("there are no such signals on Windows")
-	}
 	for _, signal := range signals {
 		t.Run(signal.String(), func(t *testing.T) {
-			begin := time.Now()
 			p := start(t, "-tcp", "127.0.0.1:0", "-ws", "127.0.0.1:0")
 			tcp := p.said(fmt.Sprintf(listening, "tcp"))
 			ws := p.said(fmt.Sprintf(listening, "websocket"))
@@ -153,7 +150,6 @@ func TestServesAndShutsDown(t *testing.T) {
 
 			conn := dial(t, tcp)
 			assert.Equal(t, welcome, answer(t, conn))
-			assert.Less(t, time.Since(begin), 5*time.Second, "from start to CONNACK")
 
 			handshake := dial(t, ws)
 			_, err := io.WriteString(handshake, "GET /mqtt HTTP/1.1\r\nHost: "+ws+"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
@@ -170,16 +166,6 @@ func TestServesAndShutsDown(t *testing.T) {
 			_, err = net.Dial("tcp", tcp)
 			assert.Error(t, err, "nobody listens any more")
 		})
-	}
-}
-
-func TestSeveralAddresses(t *testing.T) {
-	p := start(t, "-tcp", "127.0.0.1:0,127.0.0.2:0", "-ws", "")
-	if runtime.GOOS != "linux" {
-		t.Skip("127.0.0.2 is an address on Linux only")
-	}
-	for _, host := range []string{"127.0.0.1", "127.0.0.2"} {
-		assert.Equal(t, welcome, answer(t, dial(t, p.said(`address=(`+regexp.QuoteMeta(host)+`:\d+)`))))
 	}
 }
 
