@@ -58,6 +58,9 @@ func (b *Broker) batch() *batch {
 	return bt
 }
 
+// Finish ends a batch that was a round of the engine.
+func (bt *batch) Finish() { bt.finish() }
+
 // finish flushes every client that was touched, and tells of what was dropped.
 func (bt *batch) finish() {
 	b := bt.broker

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/petrelmq/petrel/internal/engine"
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
@@ -18,7 +19,7 @@ import (
 // [Broker.Serve] and its kin, and end it with [Broker.Shutdown] or
 // [Broker.Close]. All methods may be called from any goroutine, at any time.
 //
-// Lock order: shard.mu → session.mu → outbound.mu → alarms.mu. No lock is held
+// Lock order: Broker.mu and shard.mu → session.mu → outbound.mu → alarms.mu. No lock is held
 // across I/O, a hook, or a send that may block.
 type Broker struct {
 	opts      Options
@@ -33,12 +34,13 @@ type Broker struct {
 	memory    atomic.Int64 // bytes of messages in queues, in flight and retained
 	serials   atomic.Uint64
 	batches   sync.Pool
+	engine    *engine.Engine
 	ctx       context.Context // of hooks that no connection causes; ends with the broker
 	cancel    context.CancelFunc
 
 	mu        sync.Mutex
 	closed    bool
-	listeners map[net.Listener]struct{}
+	listeners map[engine.Acceptor]struct{}
 	clients   map[*Client]struct{} // every open connection, CONNECT seen or not
 	wg        sync.WaitGroup       // all goroutines; Add under mu, or by one of them
 	ended     chan struct{}        // closed when all of them have returned after closed was set
@@ -62,11 +64,18 @@ func New(o Options) (*Broker, error) {
 		alarms:    newAlarms(),
 		directory: newDirectory(),
 		tree:      topics.NewTree[subscription](),
-		listeners: make(map[net.Listener]struct{}),
+		listeners: make(map[engine.Acceptor]struct{}),
 		clients:   make(map[*Client]struct{}),
 		ended:     make(chan struct{}),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.engine = engine.New(engine.Config{
+		Rounds:   func() engine.Round { return b.batch() },
+		Spawn:    b.spawn,
+		Panicked: func(reason any) { b.log.panicked("a connection", reason) },
+		Loops:    o.Engine != GoroutineEngine,
+		Alone:    hooks.mayWait(),
+	})
 	b.retained.init(b)
 	b.sys.init(b)
 	return b, nil
@@ -88,14 +97,15 @@ func (b *Broker) ListenAndServe(addr string) error {
 // failure, such as too many open files, is logged and tried again after a pause
 // of 5 ms to 1 s. Serve closes l when it returns.
 func (b *Broker) Serve(l net.Listener) error {
-	defer l.Close()
-	if !b.listen(l) {
+	a := b.engine.Acceptor(l)
+	defer a.Close()
+	if !b.listen(a) {
 		return ErrBrokerClosed
 	}
-	defer b.unlisten(l)
+	defer b.unlisten(a)
 	pause := time.Duration(0)
 	for {
-		conn, err := l.Accept()
+		conn, err := a.Accept()
 		if err != nil {
 			if b.isClosed() {
 				return ErrBrokerClosed
@@ -118,7 +128,7 @@ func (b *Broker) Serve(l net.Listener) error {
 		if err != nil {
 			continue // it is closed
 		}
-		go b.run(c)
+		c.conn.Start(c)
 	}
 }
 
@@ -126,30 +136,33 @@ func (b *Broker) Serve(l net.Listener) error {
 // ended. The error says why it ended; it is nil after a DISCONNECT of the client
 // without an error code. ServeConn closes conn.
 func (b *Broker) ServeConn(conn net.Conn) error {
-	c, err := b.admit(conn)
+	stream := b.engine.Stream(conn)
+	c, err := b.admit(stream)
 	if err != nil {
 		return err
 	}
-	return b.run(c)
+	stream.Serve(c)
+	return c.outcome()
 }
 
 // admit counts a new connection in, or closes it.
-func (b *Broker) admit(conn net.Conn) (*Client, error) {
+func (b *Broker) admit(conn engine.Conn) (*Client, error) {
 	c := newClient(b, conn)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := len(b.clients)
 	switch {
 	case b.closed:
-		conn.Close()
+		conn.Close(0)
 		return nil, ErrBrokerClosed
 	case open-surplusAnswered >= b.opts.MaximumConnections:
-		conn.Close()
+		conn.Close(0)
 		return nil, errTooManyConnections
 	}
 	c.surplus = open >= b.opts.MaximumConnections
 	b.clients[c] = struct{}{}
 	b.wg.Add(1)
+	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
 	return c, nil
 }
 
@@ -159,39 +172,33 @@ const surplusAnswered = 64
 
 var errTooManyConnections = &packets.Error{Code: packets.QuotaExceeded, Detail: "too many connections"}
 
-// run serves an admitted connection to its end.
-func (b *Broker) run(c *Client) (cause error) {
-	defer b.wg.Done()
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.clients, c)
-	}()
-	defer func() {
-		if r := recover(); r != nil {
-			b.log.panicked("a connection", r, "client", c.id)
-			c.conn.Close()
-			cause = packets.UnspecifiedError
-		}
-	}()
-	return c.serve()
+// dismiss counts out a connection that has ended.
+func (b *Broker) dismiss(c *Client) {
+	if r := recover(); r != nil {
+		b.log.panicked("a connection", r, "client", c.id)
+		c.conn.Abort()
+	}
+	b.mu.Lock()
+	delete(b.clients, c)
+	b.mu.Unlock()
+	b.wg.Done()
 }
 
-func (b *Broker) listen(l net.Listener) bool {
+func (b *Broker) listen(a engine.Acceptor) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
-	b.listeners[l] = struct{}{}
+	b.listeners[a] = struct{}{}
 	b.wg.Add(1)
 	return true
 }
 
-func (b *Broker) unlisten(l net.Listener) {
+func (b *Broker) unlisten(a engine.Acceptor) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.listeners, l)
+	delete(b.listeners, a)
 	b.wg.Done()
 }
 
@@ -273,7 +280,7 @@ func (b *Broker) Close() error {
 	b.cancel()
 	b.mu.Lock()
 	for c := range b.clients {
-		c.conn.Close()
+		c.conn.Abort()
 	}
 	b.mu.Unlock()
 	t := time.NewTimer(closePatience)
@@ -296,14 +303,15 @@ func (b *Broker) stop() {
 		return
 	}
 	b.closed = true
-	for l := range b.listeners {
-		l.Close()
+	for a := range b.listeners {
+		a.Close()
 	}
 	for c := range b.clients {
 		c.stop(packets.ServerShuttingDown)
 	}
 	go func() {
 		b.wg.Wait()
+		b.engine.Close()
 		b.alarms.close()
 		close(b.ended)
 	}()

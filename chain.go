@@ -86,6 +86,13 @@ func (c *chain) add(h Hook) error {
 	return nil
 }
 
+// mayWait reports whether a hook is asked or told about the packets of a client
+// that is connected: it may block, whatever it should do.
+func (c *chain) mayWait() bool {
+	return len(c.authorize)+len(c.intercept)+len(c.subscribe)+len(c.deliver)+len(c.selector)+
+		len(c.subscription)+len(c.published)+len(c.drop)+len(c.trace) > 0
+}
+
 // enlist appends h to the hooks of one event if it implements its interface T.
 // A method with the right name and another signature is an error: it is what a
 // type assertion would silently pass over.

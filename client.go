@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +18,7 @@ import (
 // deal with; its methods may be called at any time.
 type Client struct {
 	broker *Broker
-	conn   *engine.Conn
+	conn   engine.Conn
 	out    outbound
 	alarm  alarm // connect time-out, keep alive
 
@@ -89,15 +88,15 @@ func (c *Client) Version() Version { return c.version }
 // Peer returns what is known of the other end of the connection.
 func (c *Client) Peer() Peer {
 	p := Peer{RemoteAddr: c.conn.RemoteAddr(), LocalAddr: c.conn.LocalAddr()}
-	if t, ok := c.conn.Conn.(tlsConn); ok {
+	if t, ok := c.conn.NetConn().(tlsConn); ok {
 		state := t.ConnectionState()
 		p.TLS = &state
 	}
 	return p
 }
 
-func newClient(b *Broker, conn net.Conn) *Client {
-	c := &Client{broker: b, conn: engine.NewConn(conn), since: time.Now()}
+func newClient(b *Broker, conn engine.Conn) *Client {
+	c := &Client{broker: b, conn: conn, since: time.Now()}
 	c.out.client, c.out.conn, c.out.limit = c, c.conn, b.opts.OutboundBytes
 	c.alarm.owner = c
 	c.maximumPacket = noLimit
@@ -148,8 +147,8 @@ func (c *Client) stop(cause error) {
 	}
 }
 
-// ended makes err the cause of the end, unless there is one, and returns the cause.
-func (c *Client) ended(err error) error {
+// ended makes err the cause of the end, unless there is one.
+func (c *Client) ended(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ending.Load() {
@@ -159,7 +158,6 @@ func (c *Client) ended(err error) error {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	return c.cause
 }
 
 // ring is called when the connect time-out or the keep alive may have passed.
@@ -188,35 +186,30 @@ const noKeepAlive = -1
 
 var errConnectTimeout = errors.New("petrel: no CONNECT in time")
 
-// serve handles the connection until it ends.
-func (c *Client) serve() error {
-	b := c.broker
-	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
-	cause := c.ended(c.read())
-	if errors.Is(cause, errFarewell) {
-		cause = nil
-	}
-	c.end(cause)
-	return cause
+// Ended is called by the engine when the connection has ended, last.
+func (c *Client) Ended(err error) {
+	defer c.broker.dismiss(c)
+	c.ended(err)
+	c.end(c.outcome())
 }
 
-// read handles what comes until the connection ends. One of the host's own that
-// panics has ended, and leaves behind what any other does.
-func (c *Client) read() (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			c.broker.log.panicked("a connection", r, "client", c.id)
-			err = packets.UnspecifiedError
-		}
-	}()
-	return c.conn.Serve(c)
+// outcome is why the connection ended: nil after a farewell of the client.
+func (c *Client) outcome() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(c.cause, errFarewell) {
+		return nil
+	}
+	return c.cause
 }
+
+// MayWait reports whether the next packet asks who the client is, which may take long.
+func (c *Client) MayWait() bool { return c.phase != connected || c.exchange != nil }
 
 // Data handles the whole packets in b. It is called by the engine.
-func (c *Client) Data(b []byte) (used, need int, err error) {
+func (c *Client) Data(r engine.Round, b []byte) (used, need int, err error) {
 	c.busy.Store(true)
-	bt := c.broker.batch()
-	defer bt.finish()
+	bt := r.(*batch)
 	defer func() {
 		if r := recover(); r != nil {
 			c.broker.log.panicked("the handling of a packet", r, "client", c.id)

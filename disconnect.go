@@ -59,9 +59,9 @@ func (c *Client) end(cause error) {
 	}
 	c.out.close()
 	if c.said {
-		c.conn.Linger(lastWords)
+		c.conn.Close(lastWords)
 	} else {
-		c.conn.Close()
+		c.conn.Close(0)
 	}
 }
 

@@ -82,6 +82,7 @@ func TestNothingIsLeftOfClientsThatWere(t *testing.T) {
 func TestNothingIsLeftOfBrokenConnections(t *testing.T) {
 	b := brokertest.New(t, petrel.Options{Logger: silent()})
 	addr := serveTCP(t, b.Broker)
+	openMQTT(t, addr, brokertest.ID("first")).Close() // what is made once is there
 	before := len(goroutinesLeft())
 	connect := brokertest.ID("")
 	whole, err := connect.AppendTo(nil, packets.V5)

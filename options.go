@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/petrelmq/petrel/internal/engine"
 )
 
 // Options configures a [Broker]. The zero value of every field is a sensible
@@ -19,6 +21,9 @@ type Options struct {
 	// Logger receives what the broker has to say. Nil means [slog.Default].
 	// Passwords and payloads are never logged.
 	Logger *slog.Logger
+
+	// Engine says who waits for the sockets of clients. Zero is [AutoEngine].
+	Engine Engine
 
 	// ConnectTimeout bounds the time from accepting a connection to its
 	// CONNECT, a TLS handshake and an enhanced authentication included.
@@ -171,6 +176,24 @@ type Options struct {
 	TolerateLongClientIDs bool
 }
 
+// Engine names who waits for the sockets of clients: what an idle connection
+// costs, and what a message costs where few come at a time.
+type Engine byte
+
+const (
+	// AutoEngine is LoopEngine on Linux, and GoroutineEngine elsewhere.
+	AutoEngine Engine = iota
+
+	// GoroutineEngine has a goroutine for each connection, whatever it runs on.
+	GoroutineEngine
+
+	// LoopEngine has one goroutine for each processor, which waits with epoll for
+	// all connections of plain TCP and Unix listeners together. What runs on
+	// something else, such as TLS or WebSocket, has a goroutine all the same.
+	// Linux only.
+	LoopEngine
+)
+
 // DropPolicy names what a full queue gives up. Either way a queued QoS 0
 // message gives way to a message of a higher QoS first.
 type DropPolicy byte
@@ -249,6 +272,10 @@ func duration(d *time.Duration, whenZero time.Duration) {
 // validate reports the first option whose value cannot be meant.
 func (o Options) validate() error {
 	switch {
+	case o.Engine > LoopEngine:
+		return fmt.Errorf("petrel: Options.Engine is %d", o.Engine)
+	case o.Engine == LoopEngine && !engine.HasLoops:
+		return errors.New("petrel: Options.Engine is LoopEngine, which needs Linux")
 	case o.ReceiveMaximum > math.MaxUint16:
 		return fmt.Errorf("petrel: Options.ReceiveMaximum is %d; at most 65535 is possible", o.ReceiveMaximum)
 	case o.MaximumInflight > math.MaxUint16:

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/petrelmq/petrel/internal/engine"
-	"github.com/petrelmq/petrel/packets"
 )
 
 const (
@@ -18,7 +17,7 @@ const (
 	// before the batch that fills it has ended.
 	flushFrom = 64 << 10
 	// keepUpTo bounds the buffers that go back to the pool, in bytes.
-	keepUpTo = 64 << 10
+	keepUpTo = 128 << 10
 	// lastWords is how long a closing connection may take for its last packets.
 	lastWords = time.Second
 )
@@ -27,6 +26,7 @@ const (
 type frames struct {
 	b    []byte
 	refs []reference
+	v    net.Buffers // what buffers has returned last, to be used again
 }
 
 // reference is a payload that stands before b[at].
@@ -39,18 +39,17 @@ var framesPool = sync.Pool{New: func() any { return new(frames) }}
 
 func (f *frames) recycle() {
 	clear(f.refs)
-	f.b, f.refs = f.b[:0], f.refs[:0]
+	clear(f.v)
+	f.b, f.refs, f.v = f.b[:0], f.refs[:0], f.v[:0]
 	if cap(f.b) <= keepUpTo {
 		framesPool.Put(f)
 	}
 }
 
-// buffers splits f into the slices to be written, in order.
+// buffers splits f into the slices to be written, in order. They are valid until
+// the next call.
 func (f *frames) buffers() net.Buffers {
-	if len(f.refs) == 0 {
-		return net.Buffers{f.b}
-	}
-	v := make(net.Buffers, 0, 2*len(f.refs)+1)
+	v := f.v[:0]
 	from := 0
 	for _, r := range f.refs {
 		if r.at > from {
@@ -62,16 +61,17 @@ func (f *frames) buffers() net.Buffers {
 	if from < len(f.b) {
 		v = append(v, f.b[from:])
 	}
+	f.v = v
 	return v
 }
 
 // outbound is the bounded buffer between publishers and one client's socket.
 // Whoever pushes may flush without blocking; what the socket refuses is written
-// by a goroutine that lives until the buffer is empty. Exactly one goroutine
-// writes at a time. Nothing here blocks a publisher.
+// by the engine, as the socket takes it. Exactly one of them writes at a time.
+// Nothing here blocks a publisher.
 type outbound struct {
 	client *Client
-	conn   *engine.Conn
+	conn   engine.Conn
 	limit  int         // bytes, from when it counts as full
 	more   atomic.Bool // the session has messages that waited for room here
 
@@ -80,6 +80,7 @@ type outbound struct {
 	size     int           // bytes not yet taken by the socket, those being written included
 	promised bool          // somebody who pushed is going to flush
 	writing  bool          // some goroutine is between taking pending and the end of its write
+	draining *frames       // of writing, while the engine has what the socket refused
 	closed   bool          // nothing more is taken
 	hold     chan struct{} // closed when the buffer is half empty again
 	idle     chan struct{} // closed when the writer has ended
@@ -146,9 +147,9 @@ func (o *outbound) flush() {
 		}
 		n, err := o.tryWrite(f)
 		if err == nil && n < f.total() {
-			rest := f.after(n)
 			o.wrote(n)
-			o.client.broker.spawn(func() { o.write(rest, f) })
+			o.draining = f
+			o.conn.Drain(f.after(n), o)
 			return
 		}
 		f.recycle()
@@ -158,7 +159,7 @@ func (o *outbound) flush() {
 		if err != nil {
 			o.client.stop(err)
 		} else if o.more.Load() {
-			o.client.broker.spawn(func() { o.write(nil, nil) })
+			o.conn.Drain(nil, o)
 		}
 		return
 	}
@@ -215,10 +216,11 @@ func (o *outbound) wroteLocked(n int, err error) {
 // tryWrite writes f as far as the socket takes it now.
 func (o *outbound) tryWrite(f *frames) (n int, err error) {
 	if len(f.refs) == 0 {
-		return o.conn.TryWrite(f.b)
+		return o.conn.TryWrite(f.b, false)
 	}
-	for _, b := range f.buffers() {
-		m, err := o.conn.TryWrite(b)
+	v := f.buffers()
+	for i, b := range v {
+		m, err := o.conn.TryWrite(b, i < len(v)-1)
 		n += m
 		if err != nil || m < len(b) {
 			return n, err
@@ -227,41 +229,26 @@ func (o *outbound) tryWrite(f *frames) (n int, err error) {
 	return n, nil
 }
 
-// write is the writer: it blocks on the socket until rest, which is in f, and
-// everything that waits behind it is written.
-func (o *outbound) write(rest net.Buffers, f *frames) {
-	for {
-		if f != nil {
-			n, err := o.writeAll(rest)
-			f.recycle()
-			pending := o.finish(int(n), err)
-			if err != nil {
-				o.client.stop(err)
-				return
-			}
-			if !pending {
-				o.client.refill()
-			}
-		} else {
-			o.client.refill()
-		}
-		if f = o.take(); f == nil {
-			return
-		}
-		rest = f.buffers()
+// Wrote is called by the engine when it has written what the socket had refused.
+func (o *outbound) Wrote(n int, err error) {
+	f := o.draining
+	o.draining = nil
+	o.finish(n, err)
+	f.recycle()
+	if err != nil {
+		o.client.stop(err)
 	}
 }
 
-// writeAll blocks until v is written. A connection of the host's own that panics
-// has failed: whoever waits for the writer must not wait for ever.
-func (o *outbound) writeAll(v net.Buffers) (n int64, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			o.client.broker.log.panicked("a connection", r, "client", o.client.id)
-			err = packets.UnspecifiedError
-		}
-	}()
-	return v.WriteTo(o.conn.Conn)
+// Next is called by the engine when the socket takes more.
+func (o *outbound) Next() net.Buffers {
+	o.client.refill()
+	f := o.take()
+	if f == nil {
+		return nil
+	}
+	o.draining = f
+	return f.buffers()
 }
 
 // held returns a channel that is closed when the buffer is no longer full, or
@@ -288,12 +275,11 @@ func (o *outbound) release() {
 	}
 }
 
-// close writes what is pending, for at most lastWords, and ends the writer.
+// close writes what is pending, for at most lastWords. Afterwards nobody writes.
 func (o *outbound) close() {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
-	o.conn.SetWriteDeadline(time.Now().Add(lastWords))
 	o.flush()
 	o.mu.Lock()
 	if !o.writing {
@@ -305,7 +291,14 @@ func (o *outbound) close() {
 	}
 	idle := o.idle
 	o.mu.Unlock()
-	<-idle
+	t := time.NewTimer(lastWords)
+	defer t.Stop()
+	select {
+	case <-idle:
+	case <-t.C:
+		o.conn.Abort()
+		<-idle
+	}
 }
 
 func (f *frames) total() int {

@@ -30,7 +30,7 @@ func newOutbound(t *testing.T, conn net.Conn, o Options) *outbound {
 	o.Hooks, o.SysInterval, o.Logger = []Hook{anybody{}}, -1, slog.New(slog.DiscardHandler)
 	b, err := New(o)
 	require.NoError(t, err)
-	c := newClient(b, conn)
+	c := newClient(b, b.engine.Stream(conn))
 	t.Cleanup(func() {
 		conn.Close()
 		require.NoError(t, b.Close()) // the writers are counted
@@ -263,7 +263,7 @@ func TestOutboundWriteFails(t *testing.T) {
 		o.push([]byte("does not"), nil, 0, 0, false)
 		o.flush()
 		synctest.Wait()
-		require.ErrorIs(t, o.client.ended(nil), errStumbled)
+		require.ErrorIs(t, o.client.outcome(), errStumbled)
 		require.Zero(t, o.waiting())
 		mustFlush, _ := o.push([]byte("late"), nil, 0, 0, false)
 		require.False(t, mustFlush, "nothing more is taken")

@@ -3,15 +3,19 @@
 // Protocol code never reads and never waits for a socket: it is handed the
 // bytes that arrived, and appends what is to be sent to a buffer that it tries
 // to write without blocking. Who waits for a socket is the business of this
-// package. Its one engine today is a goroutine per connection, for any
-// [net.Conn]; a connection at rest holds no buffer.
+// package. It has two ways:
+//
+//   - a [Stream] has a goroutine for each connection. It serves any [net.Conn];
+//   - a few loops wait for all plain TCP and Unix sockets together, with epoll.
+//     Linux only. A connection at rest has no goroutine there.
+//
+// Either way a connection at rest holds no buffer.
 package engine
 
 import (
 	"errors"
 	"net"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -22,94 +26,143 @@ type Handler interface {
 	// bytes they were. b is valid during the call only; bytes that were not
 	// used come again, with more behind them. need is the size of the packet
 	// that the rest begins, if it is known, else 0. An error ends the connection.
-	Data(b []byte) (used, need int, err error)
+	Data(r Round, b []byte) (used, need int, err error)
 
 	// Hold is asked after Data. A channel other than nil makes the engine read
 	// no more until it is closed.
 	Hold() <-chan struct{}
+
+	// MayWait reports whether the next Data may take long because it waits for
+	// something, so that it needs a goroutine of its own.
+	MayWait() bool
+
+	// Ended is called once, last, with the reason. It may wait, and has to
+	// close the connection.
+	Ended(err error)
+}
+
+// Round is the work on what a few connections have sent together, such as
+// buffers that have to be written at its end.
+type Round interface{ Finish() }
+
+// Writer has what a connection has to write, while its socket is full.
+type Writer interface {
+	// Wrote tells that n bytes of what Next gave are written. Without an error
+	// that is all of it; after an error no more is asked for.
+	Wrote(n int, err error)
+
+	// Next returns what is to be written now, nothing if that was all.
+	Next() net.Buffers
 }
 
 // Conn is a connection as the protocol code sees it.
-type Conn struct {
-	net.Conn
-	raw  syscall.RawConn // nil where file descriptors are not to be had
-	try  tryWriter
-	wait waitReader
+type Conn interface {
+	LocalAddr() net.Addr
+	RemoteAddr() net.Addr
+
+	// NetConn is what the connection runs on, nil if that is a bare socket.
+	NetConn() net.Conn
+
+	// Start begins to serve the connection: what it receives goes to h.
+	Start(h Handler)
+
+	// TryWrite writes what the socket takes now. It returns less than len(b) and
+	// no error when the socket is full, or when nothing can be written without
+	// blocking on this kind of connection. One call at a time. more tells that
+	// another call follows at once.
+	TryWrite(b []byte, more bool) (int, error)
+
+	// Drain writes rest, and then what w has to say, as the socket takes it. It
+	// does not wait for that. Until Wrote has been called nobody else may write.
+	// Without a rest it only makes w be asked, once.
+	Drain(rest net.Buffers, w Writer)
+
+	// Interrupt ends the connection soon, with [ErrInterrupted].
+	Interrupt()
+
+	// Abort ends it at once: reads and writes that are waiting fail.
+	Abort()
+
+	// Close closes it, when its Handler has been told that it has ended and
+	// nobody writes any more. With patience the peer can still read what was
+	// written: a reset does not overtake the last packet, as the connection is
+	// closed when the peer has closed it, or when patience runs out.
+	Close(patience time.Duration)
 }
 
-// NewConn makes the most of c: with a file descriptor it can wait for input
-// without a buffer, and write without blocking. Only the types of package net
-// are looked through: another one may do more in Read and Write than the
-// descriptor that it embeds.
-func NewConn(c net.Conn) *Conn {
-	conn := &Conn{Conn: c}
-	switch c.(type) {
-	case *net.TCPConn, *net.UnixConn:
-		raw, err := c.(syscall.Conn).SyscallConn()
-		if err == nil && rawSupported {
-			conn.raw = raw
-			conn.try.init(raw)
-			conn.wait.init(raw)
+// ErrInterrupted ends a connection after [Conn.Interrupt].
+var ErrInterrupted = errors.New("petrel: interrupted")
+
+// IsTimeout reports whether err came from [Conn.Interrupt] or a deadline.
+func IsTimeout(err error) bool {
+	return errors.Is(err, ErrInterrupted) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// Config is what an engine needs of its host.
+type Config struct {
+	Rounds   func() Round     // begins a round
+	Spawn    func(func())     // starts a goroutine that the host waits for
+	Panicked func(reason any) // tells that a connection has panicked
+	Loops    bool             // use loops where they are to be had
+	Alone    bool             // no round for several connections: a Handler may wait although it did not say so
+}
+
+// Engine serves the connections of one broker.
+type Engine struct {
+	Config
+	loops *loops // nil where there are none
+}
+
+// New makes an engine. It has to be closed when all its connections have ended.
+func New(c Config) *Engine {
+	e := &Engine{Config: c}
+	if c.Loops {
+		e.loops = newLoops(e)
+	}
+	return e
+}
+
+// Acceptor takes connections from a listener.
+type Acceptor interface {
+	// Accept waits for the next connection.
+	Accept() (Conn, error)
+
+	// Close closes the listener: Accept fails.
+	Close() error
+}
+
+// Acceptor returns the acceptor of l. It makes connections that loops serve of
+// those of plain TCP and Unix listeners, if there are loops.
+func (e *Engine) Acceptor(l net.Listener) Acceptor {
+	if e.loops != nil {
+		if a := e.loops.acceptor(l); a != nil {
+			return a
 		}
 	}
-	return conn
+	return &acceptor{e, l}
 }
 
-// TryWrite writes what the socket takes now. It returns less than len(b) and
-// no error when the socket is full, or when nothing can be written without
-// blocking on this kind of connection. One call at a time.
-func (c *Conn) TryWrite(b []byte) (int, error) {
-	if c.raw == nil {
-		return 0, nil
-	}
-	return c.try.write(b)
+type acceptor struct {
+	engine *Engine
+	net.Listener
 }
 
-// Interrupt makes Serve return soon, with an error that is [os.ErrDeadlineExceeded].
-func (c *Conn) Interrupt() { c.SetReadDeadline(time.Unix(1, 0)) }
-
-// Linger closes the connection such that the peer can still read what was
-// written: it ends the writing side and reads until the peer has closed, or
-// patience runs out. A reset that overtakes the last packet is thereby avoided.
-func (c *Conn) Linger(patience time.Duration) {
-	defer c.Close()
-	w, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || w.CloseWrite() != nil {
-		return
+func (a *acceptor) Accept() (Conn, error) {
+	conn, err := a.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-	if c.SetReadDeadline(time.Now().Add(patience)) != nil {
-		return
-	}
-	buf := buffers.get()
-	defer buffers.put(buf)
-	for range 64 { // a peer that goes on sending has been heard long enough
-		if _, err := c.Read(buf.b[:cap(buf.b)]); err != nil {
-			return
+	if loops := a.engine.loops; loops != nil {
+		if c := loops.adopt(conn); c != nil {
+			return c, nil
 		}
 	}
+	return a.engine.Stream(conn), nil
 }
 
-// Serve reads until the connection or h ends it, and returns why. The caller
-// closes the connection.
-func (c *Conn) Serve(h Handler) error {
-	in := input{conn: c}
-	defer in.release()
-	for {
-		if err := in.fill(); err != nil {
-			return err
-		}
-		for held := true; held; {
-			if err := in.handle(h); err != nil {
-				return err
-			}
-			hold := h.Hold()
-			if held = hold != nil; held {
-				in.rest()
-				<-hold
-			}
-		}
+// Close ends the loops.
+func (e *Engine) Close() {
+	if e.loops != nil {
+		e.loops.close()
 	}
 }
-
-// IsTimeout reports whether err came from [Conn.Interrupt] or another deadline.
-func IsTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -5,24 +5,25 @@ import "io"
 // input holds the bytes of one connection that no packet has used up yet.
 // While it waits for more it holds only those, not a read buffer.
 type input struct {
-	conn *Conn
 	buf  *buffer // pooled, while reading and handling
 	b    []byte  // received and not used: in buf, or alone between two reads
 	need int     // size of the packet that b begins, 0 if not known
 }
 
 // fill waits for more bytes and reads once.
-func (in *input) fill() error {
-	if in.conn.raw != nil {
-		return in.fillRaw()
+func (s *Stream) fill(in *input) error {
+	if s.raw != nil {
+		n, err := s.wait.read(in)
+		in.b = in.b[:len(in.b)+n]
+		return err
 	}
 	// A plain connection cannot be waited for without reading. So it is read from
 	// twice: a byte without a buffer, and then what has come with it. The second
 	// read must not wait for a peer that has said all it wants to say: it is left
 	// out when the byte may be the last of a packet.
 	in.rest()
-	one := in.conn.wait.one[:]
-	n, err := in.conn.Read(one)
+	one := s.wait.one[:]
+	n, err := s.Read(one)
 	if n == 0 {
 		if err == nil {
 			err = io.ErrNoProgress
@@ -35,7 +36,7 @@ func (in *input) fill() error {
 	if begun > 0 && len(in.b) >= in.need {
 		return nil
 	}
-	n, err = in.conn.Read(in.b[len(in.b):cap(in.b)])
+	n, err = s.Read(in.room())
 	in.b = in.b[:len(in.b)+n]
 	if n > 0 {
 		err = nil // it comes again
@@ -43,14 +44,8 @@ func (in *input) fill() error {
 	return err
 }
 
-func (in *input) fillRaw() error {
-	n, err := in.conn.wait.read(in)
-	if err != nil {
-		return err
-	}
-	in.b = in.b[:len(in.b)+n]
-	return nil
-}
+// room is where the next read goes.
+func (in *input) room() []byte { return in.b[len(in.b):cap(in.b)] }
 
 // reserve makes room for one read behind b: in a pooled buffer, or for a packet
 // that is larger, in a buffer of its own that grows with what was received.
@@ -74,9 +69,16 @@ func (in *input) reserve() {
 // large reports whether b is in a buffer of its own.
 func (in *input) large() bool { return cap(in.b) > bufferSize }
 
-// handle gives the bytes to h and keeps what it did not use.
-func (in *input) handle(h Handler) error {
-	used, need, err := h.Data(in.b)
+// handle gives the bytes to h, in a round of their own.
+func (in *input) handle(e *Engine, h Handler) error {
+	r := e.Rounds()
+	defer r.Finish()
+	return in.handleIn(r, h)
+}
+
+// handleIn gives the bytes to h and keeps what it did not use.
+func (in *input) handleIn(r Round, h Handler) error {
+	used, need, err := h.Data(r, in.b)
 	if err != nil {
 		return err
 	}

@@ -22,4 +22,4 @@ type tryWriter struct{}
 
 func (*tryWriter) init(syscall.RawConn) {}
 
-func (*tryWriter) write([]byte) (int, error) { return 0, errors.ErrUnsupported }
+func (*tryWriter) write([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }

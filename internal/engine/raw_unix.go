@@ -37,24 +37,13 @@ func (r *waitReader) read(in *input) (int, error) {
 
 // readOnce is called when the descriptor may be readable; false waits for it.
 func (r *waitReader) readOnce(fd uintptr) bool {
-	in := r.in
-	in.reserve()
-	for {
-		n, err := syscall.Read(int(fd), in.b[len(in.b):cap(in.b)])
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			in.rest()
-			return false
-		case err != nil:
-			r.err = err
-		case n == 0:
-			r.err = io.EOF
-		}
-		r.n = max(n, 0)
-		return true
+	r.in.reserve()
+	r.n, r.err = readSome(int(fd), r.in.room())
+	if r.n == 0 && r.err == nil {
+		r.in.rest()
+		return false
 	}
+	return true
 }
 
 // tryWriter writes to a descriptor without waiting for it.
@@ -62,6 +51,7 @@ type tryWriter struct {
 	raw  syscall.RawConn
 	step func(fd uintptr) bool
 	b    []byte
+	more bool
 	n    int
 	err  error
 }
@@ -71,8 +61,8 @@ func (w *tryWriter) init(raw syscall.RawConn) {
 	w.step = w.writeOnce
 }
 
-func (w *tryWriter) write(b []byte) (int, error) {
-	w.b, w.n, w.err = b, 0, nil
+func (w *tryWriter) write(b []byte, more bool) (int, error) {
+	w.b, w.more, w.n, w.err = b, more, 0, nil
 	err := w.raw.Write(w.step)
 	w.b = nil
 	if err != nil {
@@ -82,20 +72,42 @@ func (w *tryWriter) write(b []byte) (int, error) {
 }
 
 func (w *tryWriter) writeOnce(fd uintptr) bool {
-	for w.n < len(w.b) {
-		n, err := syscall.Write(int(fd), w.b[w.n:])
-		if n > 0 {
-			w.n += n
-		}
+	w.n, w.err = writeSome(int(fd), w.b, w.more)
+	return true
+}
+
+// writeSome writes what the non-blocking socket takes now.
+func writeSome(fd int, b []byte, more bool) (n int, err error) {
+	for n < len(b) {
+		m, err := write(fd, b[n:], more)
+		n += max(m, 0)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
-			return true
+			return n, nil
 		case err != nil:
-			w.err = err
-			return true
+			return n, err
 		}
 	}
-	return true
+	return n, nil
+}
+
+// readSome reads once from the non-blocking socket. It returns 0 and no error
+// if there is nothing to read now.
+func readSome(fd int, b []byte) (int, error) {
+	for {
+		n, err := read(fd, b)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err == syscall.EAGAIN:
+			return 0, nil
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
 }

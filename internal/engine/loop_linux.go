@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// The loops, one for each processor, wait for all sockets together. What holds:
+//
+//   - A socket belongs to one loop for its life. Whoever has its turn may read
+//     from it and call its Handler: the goroutine of the loop, or another one
+//     aside while the Handler may wait, or is held.
+//   - A loop does not wait for a turn. A socket that is readable while somebody
+//     else has its turn is muted: epoll is silent about it until the turn ends.
+//   - One goroutine at a time runs a loop. If one socket keeps it longer than
+//     patience, because its Handler waits or has much to do, a new one runs the
+//     loop, and the old one goes on with that socket aside.
+//   - A descriptor is closed when its Handler has been told of the end and nobody
+//     writes any more. So its number is never that of another connection while
+//     somebody may still use it.
+//   - The epoll descriptor of a loop is itself waited for by Go's poller, so that
+//     a loop at rest holds no thread. The sockets are not known to that poller.
+type loops struct {
+	engine *Engine
+	start  sync.Once
+	failed error // why there are none
+	all    []*loop
+	next   atomic.Uint64 // counts sockets, to share them out
+	table  *table
+	watch  *watch
+	wg     sync.WaitGroup
+}
+
+// loop waits for its share of the sockets.
+type loop struct {
+	loops *loops
+	epoll int
+	file  *os.File // of epoll
+	raw   syscall.RawConn
+	poll  func(fd uintptr) bool // pollOnce, bound once
+
+	// Of the goroutine that runs the loop.
+	events  [128]syscall.EpollEvent
+	next, n int
+
+	work atomic.Uint64 // counts the beginnings and ends of work on a socket: odd while at work
+}
+
+func newLoops(e *Engine) *loops { return &loops{engine: e} }
+
+// ready starts the loops with the first socket.
+func (ls *loops) ready() error {
+	ls.start.Do(func() {
+		ls.table = new(table)
+		for range runtime.GOMAXPROCS(0) {
+			l, err := ls.newLoop()
+			if err != nil {
+				ls.failed = fmt.Errorf("petrel: epoll: %w", err)
+				return
+			}
+			ls.all = append(ls.all, l)
+		}
+		ls.watch = newWatch(ls)
+		for _, l := range ls.all {
+			ls.wg.Go(l.run)
+		}
+	})
+	return ls.failed
+}
+
+func (ls *loops) newLoop() (*loop, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil { // or os.NewFile would not give it to the poller
+		syscall.Close(fd)
+		return nil, err
+	}
+	l := &loop{loops: ls, epoll: fd, file: os.NewFile(uintptr(fd), "epoll")}
+	l.poll = l.pollOnce
+	if l.raw, err = l.file.SyscallConn(); err != nil {
+		l.file.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// close ends the loops. There must be no more sockets.
+func (ls *loops) close() {
+	ls.start.Do(func() {}) // none will start
+	for _, l := range ls.all {
+		l.file.Close()
+	}
+	if ls.watch != nil { // or they have never started
+		close(ls.watch.stop)
+	}
+	ls.wg.Wait()
+}
+
+// run serves what is ready, and waits for more, until the loop is closed or
+// another goroutine has taken it over.
+func (l *loop) run() {
+	var r Round // of the sockets that are ready at once, nil before the first
+	finish := func() {
+		if r != nil {
+			r.Finish()
+			r = nil
+		}
+	}
+	defer finish()
+	for {
+		for l.next < l.n {
+			e := l.events[l.next]
+			l.next++
+			if !l.serve(&r, int(e.Fd), e.Events) {
+				return
+			}
+		}
+		finish()
+		if l.raw.Read(l.poll) != nil {
+			return
+		}
+	}
+}
+
+// pollOnce asks which sockets are ready, and reports whether any is.
+func (l *loop) pollOnce(fd uintptr) bool {
+	l.next = 0
+	l.n, _ = epollReady(int(fd), l.events[:])
+	return l.n > 0
+}
+
+// serve does what is to be done about one socket. It reports false if that took
+// so long that the loop has been taken over.
+func (l *loop) serve(r *Round, fd int, events uint32) bool {
+	s := l.loops.table.get(fd)
+	if s == nil || s.loop != l {
+		return true // it was closed after the event
+	}
+	began := l.work.Add(1)
+	l.loops.watch.wake()
+	l.move(r, s, events)
+	return l.work.CompareAndSwap(began, began+1)
+}
+
+// move moves bytes: those that wait to be written, and those that have come.
+func (l *loop) move(r *Round, s *socket, events uint32) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			l.loops.engine.Panicked(reason)
+			s.Abort()
+		}
+	}()
+	const failed = syscall.EPOLLERR | syscall.EPOLLHUP
+	if events&(syscall.EPOLLOUT|failed) != 0 {
+		s.writable()
+	}
+	if events&(syscall.EPOLLIN|failed) != 0 {
+		s.readable(r)
+	}
+}
+
+// handle gives what a socket has received to its Handler. The sockets that are
+// ready at once share a round, unless one of them might make the others wait.
+func (ls *loops) handle(r *Round, s *socket) error {
+	if ls.engine.Alone {
+		return s.in.handle(ls.engine, s.handler)
+	}
+	if *r == nil {
+		*r = ls.engine.Rounds()
+	}
+	return s.in.handleIn(*r, s.handler)
+}
+
+// watch finds loops that one socket keeps, and has them taken over.
+type watch struct {
+	loops  *loops
+	asleep atomic.Bool
+	alarm  chan struct{}
+	stop   chan struct{}
+}
+
+// patience is how long one socket may keep a loop. It may be twice that.
+const patience = time.Millisecond
+
+func newWatch(ls *loops) *watch {
+	w := &watch{loops: ls, alarm: make(chan struct{}, 1), stop: make(chan struct{})}
+	ls.wg.Go(w.run)
+	return w
+}
+
+// wake makes the watch look, if it has stopped doing so.
+func (w *watch) wake() {
+	if w.asleep.Load() && w.asleep.CompareAndSwap(true, false) {
+		w.alarm <- struct{}{}
+	}
+}
+
+// run looks at the loops at each tick while they have work, and sleeps when they
+// have had none for a while.
+func (w *watch) run() {
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	seen := make([]uint64, len(w.loops.all))
+	for quiet := 0; ; {
+		select {
+		case <-w.stop:
+			return
+		case <-tick.C:
+		}
+		quiet++
+		for i, l := range w.loops.all {
+			now := l.work.Load()
+			if now != seen[i] || now%2 == 1 {
+				quiet = 0
+			}
+			if now == seen[i] && now%2 == 1 && l.work.CompareAndSwap(now, now+1) {
+				w.loops.wg.Go(l.run)
+			}
+			seen[i] = now
+		}
+		if quiet < 10 {
+			continue
+		}
+		tick.Stop()
+		w.asleep.Store(true)
+		select {
+		case <-w.stop:
+			return
+		case <-w.alarm:
+		}
+		tick.Reset(patience)
+		quiet = 0
+	}
+}
+
+// table finds a socket by its descriptor, without a lock.
+type table struct {
+	mu     sync.Mutex // of making chunks
+	chunks [1 << 12]atomic.Pointer[chunk]
+}
+
+type chunk [1 << 10]atomic.Pointer[socket]
+
+func (t *table) get(fd int) *socket {
+	if c := t.chunks[fd/len(chunk{})].Load(); c != nil {
+		return c[fd%len(c)].Load()
+	}
+	return nil
+}
+
+// put notes the socket of a descriptor, nil when it has none any more.
+func (t *table) put(fd int, s *socket) {
+	at := &t.chunks[fd/len(chunk{})]
+	if at.Load() == nil {
+		t.mu.Lock()
+		if at.Load() == nil {
+			at.Store(new(chunk))
+		}
+		t.mu.Unlock()
+	}
+	at.Load()[fd%len(chunk{})].Store(s)
+}

@@ -1,0 +1,402 @@
+package engine
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// socket is a connection that a loop waits for.
+type socket struct {
+	loop    *loop
+	fd      int
+	handler Handler
+	peer    netip.AddrPort // of TCP
+	local   net.Addr       // what it was accepted at
+	turn    atomic.Uint32
+	in      input // of who has the turn
+
+	mu      sync.Mutex // held for moments only, never while calling the Handler or the Writer
+	closed  bool
+	watched uint32      // what epoll reports
+	muted   atomic.Bool // nothing is reported when there is input
+	out     *drain      // nil while there is nothing that the socket refused
+}
+
+// Who has the turn.
+const (
+	nobody      uint32 = iota
+	somebody           // and may give it back
+	interrupted        // somebody, who has to end the connection
+)
+
+// drain is what a socket has refused until now.
+type drain struct {
+	to    Writer
+	rest  net.Buffers
+	n     int  // bytes written of what Next gave
+	asked bool // Next has to be called though there is no rest
+	busy  bool // some goroutine writes, or asks the Writer
+}
+
+// drains are shared by all sockets: few refuse data at a time.
+var drains = sync.Pool{New: func() any { return new(drain) }}
+
+// newSocket is a connection that has not started.
+func (ls *loops) newSocket(fd int, local net.Addr) *socket {
+	l := ls.all[ls.next.Add(1)%uint64(len(ls.all))]
+	s := &socket{loop: l, fd: fd, local: local}
+	s.turn.Store(somebody)
+	ls.table.put(fd, s)
+	return s
+}
+
+func (s *socket) NetConn() net.Conn { return nil }
+
+func (s *socket) RemoteAddr() net.Addr {
+	if s.peer.IsValid() {
+		return net.TCPAddrFromAddrPort(s.peer)
+	}
+	return &net.UnixAddr{Net: "unix"}
+}
+
+func (s *socket) LocalAddr() net.Addr {
+	if !s.peer.IsValid() {
+		return s.local
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return s.local
+	}
+	name, err := syscall.Getsockname(s.fd)
+	if err != nil {
+		return s.local
+	}
+	return net.TCPAddrFromAddrPort(addrPort(name))
+}
+
+func addrPort(name syscall.Sockaddr) netip.AddrPort {
+	switch a := name.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *syscall.SockaddrInet6:
+		ip := netip.AddrFrom16(a.Addr).Unmap()
+		if a.ZoneId != 0 {
+			ip = ip.WithZone(strconv.FormatUint(uint64(a.ZoneId), 10))
+		}
+		return netip.AddrPortFrom(ip, uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func (s *socket) Start(h Handler) {
+	s.handler = h
+	if s.give() {
+		s.watch()
+	}
+}
+
+// watch makes epoll report what the socket waits for.
+func (s *socket) watch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchLocked()
+}
+
+func (s *socket) watchLocked() {
+	var want uint32
+	if !s.muted.Load() {
+		want = syscall.EPOLLIN
+	}
+	if s.out != nil {
+		want |= syscall.EPOLLOUT
+	}
+	if s.closed || want == s.watched {
+		return
+	}
+	op := syscall.EPOLL_CTL_MOD
+	switch {
+	case s.watched == 0:
+		op = syscall.EPOLL_CTL_ADD
+	case want == 0: // a failure is reported even if nothing is asked for
+		op = syscall.EPOLL_CTL_DEL
+	}
+	s.watched = want
+	if syscall.EpollCtl(s.loop.epoll, op, s.fd, &syscall.EpollEvent{Events: want, Fd: int32(s.fd)}) != nil {
+		s.Interrupt() // it would never be heard of again
+	}
+}
+
+// mute makes epoll silent about input until the turn is given back. It reports
+// false if that has just happened.
+func (s *socket) mute() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.muted.Store(true) // before the look at turn: give looks at the two the other way round
+	if s.turn.Load() == nobody {
+		s.muted.Store(false)
+		return false
+	}
+	s.watchLocked()
+	return true
+}
+
+// give ends the turn of the caller. It reports false if the connection has to
+// end instead, and sees to that.
+func (s *socket) give() bool {
+	s.in.rest()
+	if !s.turn.CompareAndSwap(somebody, nobody) {
+		s.end(ErrInterrupted)
+		return false
+	}
+	if s.muted.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.muted.Store(false)
+		s.watchLocked()
+	}
+	return true
+}
+
+// end tells the Handler of the end. The caller has the turn, and it is the last.
+func (s *socket) end(err error) {
+	s.in.release()
+	s.loop.loops.engine.Spawn(func() { s.handler.Ended(err) })
+}
+
+func (s *socket) Interrupt() {
+	for {
+		switch turn := s.turn.Load(); {
+		case turn == interrupted:
+			return
+		case !s.turn.CompareAndSwap(turn, interrupted):
+		case turn == nobody:
+			s.end(ErrInterrupted)
+			return
+		default: // who has the turn will see it
+			return
+		}
+	}
+}
+
+// readable is called by the loop when there is input, or an end.
+func (s *socket) readable(r *Round) {
+	for !s.turn.CompareAndSwap(nobody, somebody) {
+		if s.mute() {
+			return
+		}
+	}
+	ls := s.loop.loops
+	if s.handler.MayWait() {
+		ls.engine.Spawn(func() { s.aside(nil) })
+		return
+	}
+	for range readsInARow {
+		n, err := s.fill()
+		if n == 0 && err == nil {
+			break
+		}
+		if err == nil {
+			err = ls.handle(r, s)
+		}
+		if err != nil {
+			s.end(err)
+			return
+		}
+		if hold := s.handler.Hold(); hold != nil {
+			ls.engine.Spawn(func() { s.aside(hold) })
+			return
+		}
+		if len(s.in.b) == 0 {
+			break
+		}
+	}
+	s.give()
+}
+
+// readsInARow bounds how often a socket is read from before it is the turn of
+// another, while its buffer ends in the middle of a packet.
+const readsInARow = 8
+
+// fill reads once. It returns 0 and no error if there is nothing.
+func (s *socket) fill() (n int, err error) {
+	s.in.reserve()
+	n, err = readSome(s.fd, s.in.room())
+	s.in.b = s.in.b[:len(s.in.b)+n]
+	return n, err
+}
+
+// aside is readable on a goroutine that may wait: for hold, and for the Handler.
+func (s *socket) aside(hold <-chan struct{}) {
+	for {
+		if hold != nil {
+			s.in.rest()
+			<-hold
+		} else if n, err := s.fill(); err != nil {
+			s.end(err)
+			return
+		} else if n == 0 {
+			s.give()
+			return
+		}
+		if err := s.in.handle(s.loop.loops.engine, s.handler); err != nil {
+			s.end(err)
+			return
+		}
+		if hold = s.handler.Hold(); hold == nil && !s.handler.MayWait() {
+			s.give()
+			return
+		}
+	}
+}
+
+func (s *socket) TryWrite(b []byte, more bool) (int, error) { return writeSome(s.fd, b, more) }
+
+func (s *socket) Drain(rest net.Buffers, w Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil {
+		s.out = drains.Get().(*drain)
+		s.out.to = w
+	}
+	if len(rest) > 0 {
+		s.out.rest, s.out.n = rest, 0
+	} else {
+		s.out.asked = true
+	}
+	s.watchLocked()
+}
+
+// writable writes once what was refused before, and has the Writer say what is next.
+func (s *socket) writable() {
+	d, rest := s.takeDrain()
+	if d == nil {
+		return
+	}
+	if len(rest) > 0 {
+		n, err := s.writeOut(&rest)
+		d.n += n
+		if err == nil && len(rest) > 0 {
+			s.putDrain(rest)
+			return
+		}
+		n, d.n = d.n, 0
+		d.to.Wrote(n, err)
+		if err != nil {
+			s.putDrain(nil)
+			return
+		}
+	}
+	s.putDrain(d.to.Next())
+}
+
+// takeDrain makes the caller the one who writes.
+func (s *socket) takeDrain() (*drain, net.Buffers) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.out
+	if d == nil || d.busy {
+		return nil, nil
+	}
+	d.busy = true
+	rest := d.rest
+	d.rest, d.asked = nil, false
+	return d, rest
+}
+
+// putDrain ends what takeDrain began: rest is to be written.
+func (s *socket) putDrain(rest net.Buffers) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.out
+	d.busy = false
+	if len(rest) > 0 {
+		d.rest = rest
+	}
+	if len(d.rest) == 0 && !d.asked {
+		s.out = nil
+		*d = drain{}
+		drains.Put(d)
+	}
+	s.watchLocked()
+}
+
+// writeOut writes what the socket takes, and removes it from v.
+func (s *socket) writeOut(v *net.Buffers) (n int, err error) {
+	for len(*v) > 0 {
+		b := (*v)[0]
+		m, err := writeSome(s.fd, b, len(*v) > 1)
+		n += m
+		if m < len(b) || err != nil {
+			(*v)[0] = b[m:]
+			return n, err
+		}
+		*v = (*v)[1:]
+	}
+	return n, nil
+}
+
+func (s *socket) Abort() { s.shutdown(syscall.SHUT_RDWR) }
+
+func (s *socket) shutdown(how int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return net.ErrClosed
+	}
+	return syscall.Shutdown(s.fd, how)
+}
+
+func (s *socket) Close(patience time.Duration) {
+	if patience > 0 && s.shutdown(syscall.SHUT_WR) == nil {
+		s.hearOut(patience)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		s.loop.loops.table.put(s.fd, nil)
+		syscall.Close(s.fd)
+	}
+}
+
+// hearOut reads until the peer closes, has said enough, or patience runs out.
+// The caller has the turn.
+func (s *socket) hearOut(patience time.Duration) {
+	f := &farewell{ended: make(chan struct{})}
+	s.handler = f
+	s.turn.Store(somebody)
+	if s.give() {
+		s.watch()
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-f.ended:
+	case <-t.C:
+		s.Interrupt()
+		<-f.ended
+	}
+}
+
+// farewell is the Handler of a connection on which all has been said.
+type farewell struct {
+	ended chan struct{}
+	heard int
+}
+
+func (f *farewell) Data(_ Round, b []byte) (used, need int, err error) {
+	if f.heard++; f.heard > heardEnough {
+		return 0, 0, ErrInterrupted
+	}
+	return len(b), 0, nil
+}
+
+func (f *farewell) Hold() <-chan struct{} { return nil }
+func (f *farewell) MayWait() bool         { return false }
+func (f *farewell) Ended(error)           { close(f.ended) }

@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Stream is a connection with a goroutine that reads, and another one while the
+// socket refuses data.
+type Stream struct {
+	net.Conn
+	engine *Engine
+	raw    syscall.RawConn // nil where file descriptors are not to be had
+	try    tryWriter
+	wait   waitReader
+}
+
+// Stream makes the most of c: with a file descriptor it can wait for input
+// without a buffer, and write without blocking. Only the types of package net
+// are looked through: another one may do more in Read and Write than the
+// descriptor that it embeds.
+func (e *Engine) Stream(c net.Conn) *Stream {
+	s := &Stream{Conn: c, engine: e}
+	switch c.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		raw, err := c.(syscall.Conn).SyscallConn()
+		if err == nil && rawSupported {
+			s.raw = raw
+			s.try.init(raw)
+			s.wait.init(raw)
+		}
+	}
+	return s
+}
+
+func (s *Stream) NetConn() net.Conn { return s.Conn }
+
+func (s *Stream) TryWrite(b []byte, more bool) (int, error) {
+	if s.raw == nil {
+		return 0, nil
+	}
+	return s.try.write(b, more)
+}
+
+func (s *Stream) Interrupt() { s.SetReadDeadline(time.Unix(1, 0)) }
+
+func (s *Stream) Abort() { s.Conn.Close() }
+
+func (s *Stream) Close(patience time.Duration) {
+	defer s.Conn.Close()
+	if patience == 0 {
+		return
+	}
+	w, ok := s.Conn.(interface{ CloseWrite() error })
+	if !ok || w.CloseWrite() != nil {
+		return
+	}
+	if s.SetReadDeadline(time.Now().Add(patience)) != nil {
+		return
+	}
+	buf := buffers.get()
+	defer buffers.put(buf)
+	for range heardEnough {
+		if _, err := s.Read(buf.b[:cap(buf.b)]); err != nil {
+			return
+		}
+	}
+}
+
+// heardEnough is how many reads a peer may fill that goes on sending after the
+// last packet.
+const heardEnough = 64
+
+func (s *Stream) Start(h Handler) { s.engine.Spawn(func() { s.Serve(h) }) }
+
+// Serve is Start that returns when h has been told of the end.
+func (s *Stream) Serve(h Handler) { h.Ended(s.read(h)) }
+
+// read reads until the connection or h ends it, and returns why.
+func (s *Stream) read(h Handler) (err error) {
+	in := input{}
+	defer in.release()
+	defer s.recovered(&err)
+	for {
+		if err := s.fill(&in); err != nil {
+			return err
+		}
+		for held := true; held; {
+			if err := in.handle(s.engine, h); err != nil {
+				return err
+			}
+			hold := h.Hold()
+			if held = hold != nil; held {
+				in.rest()
+				<-hold
+			}
+		}
+	}
+}
+
+// recovered makes an error of a panic: a connection of the host's own that
+// panics has ended.
+func (s *Stream) recovered(err *error) {
+	if r := recover(); r != nil {
+		s.engine.Panicked(r)
+		*err = fmt.Errorf("petrel: the connection panicked: %v", r)
+	}
+}
+
+func (s *Stream) Drain(rest net.Buffers, w Writer) {
+	s.engine.Spawn(func() {
+		for {
+			if len(rest) > 0 {
+				n, err := s.write(rest)
+				w.Wrote(int(n), err)
+				if err != nil {
+					return
+				}
+			}
+			if rest = w.Next(); len(rest) == 0 {
+				return
+			}
+		}
+	})
+}
+
+// write blocks until v is written.
+func (s *Stream) write(v net.Buffers) (n int64, err error) {
+	defer s.recovered(&err)
+	return v.WriteTo(s.Conn)
+}
