@@ -10,15 +10,23 @@ import (
 // maximumRounds bounds the AUTH packets of a client in one exchange.
 const maximumRounds = 16
 
+// enhanced is what a client with enhanced authentication has beside others.
+type enhanced struct {
+	method   string                 // Authentication Method of the CONNECT
+	exchange AuthenticationExchange // of CONNECT, or of a re-authentication; nil if there is none now
+	pending  *connecting            // a CONNECT that waits for the end of its exchange
+	rounds   int                    // of a re-authentication
+}
+
 // beginExchange starts the enhanced authentication of a CONNECT (MQTT 5.0,
 // section 4.12).
 func (c *Client) beginExchange(bt *batch, cn *connecting) error {
-	c.method = cn.method
+	c.enhanced = &enhanced{method: cn.method}
 	x, err := c.begin(&AuthenticationRequest{Connect: &cn.request, Method: cn.method})
 	if err != nil {
 		return c.refuse(err)
 	}
-	c.exchange, c.pending = x, cn
+	c.enhanced.exchange, c.enhanced.pending = x, cn
 	c.phase = authenticating
 	data := cn.data
 	cn.data = nil
@@ -49,7 +57,7 @@ func (c *Client) continueConnect(bt *batch, data []byte) error {
 	if err != nil {
 		return c.refuse(err)
 	}
-	cn := c.pending
+	cn := c.enhanced.pending
 	if !step.Done {
 		c.sendAuth(bt, packets.ContinueAuthentication, step.Data)
 		return nil
@@ -57,14 +65,14 @@ func (c *Client) continueConnect(bt *batch, data []byte) error {
 	if step.Identity != "" {
 		cn.request.Identity = step.Identity
 	}
-	c.exchange, c.pending = nil, nil
+	c.enhanced.exchange, c.enhanced.pending = nil, nil
 	c.phase = awaitConnect
 	return c.accept(bt, cn, step.Data)
 }
 
 // step hands the client's data to the exchange.
 func (c *Client) step(data []byte) (AuthenticationStep, error) {
-	x := c.exchange
+	x := c.enhanced.exchange
 	steps := make(chan AuthenticationStep, 1)
 	err := c.broker.decideAside(c.context(), x, func(ctx context.Context) error {
 		step, err := x.Authenticate(ctx, data)
@@ -79,7 +87,7 @@ func (c *Client) step(data []byte) (AuthenticationStep, error) {
 
 func (c *Client) sendAuth(bt *batch, reason packets.ReasonCode, data []byte) {
 	bt.reply(c, &packets.Auth{
-		Reason: reason, HasAuthenticationMethod: true, AuthenticationMethod: []byte(c.method),
+		Reason: reason, HasAuthenticationMethod: true, AuthenticationMethod: []byte(c.enhanced.method),
 		HasAuthenticationData: data != nil, AuthenticationData: data,
 	})
 }
@@ -100,7 +108,7 @@ func (c *Client) authPacket(bt *batch, h packets.Header, body []byte) error {
 	if err := c.checkAuth(p, packets.ContinueAuthentication); err != nil {
 		return c.refuse(err)
 	}
-	if c.pending.rounds++; c.pending.rounds > maximumRounds {
+	if c.enhanced.pending.rounds++; c.enhanced.pending.rounds > maximumRounds {
 		return c.refuse(&packets.Error{Code: packets.NotAuthorized, Detail: "too many rounds of authentication"})
 	}
 	return c.continueConnect(bt, clone(p.AuthenticationData))
@@ -110,7 +118,7 @@ func (c *Client) checkAuth(p *packets.Auth, want packets.ReasonCode) error {
 	if p.Reason != want {
 		return &packets.Error{Code: packets.ProtocolError, Detail: "AUTH with reason " + p.Reason.String()}
 	}
-	if string(p.AuthenticationMethod) != c.method {
+	if string(p.AuthenticationMethod) != c.enhanced.method {
 		return &packets.Error{Code: packets.ProtocolError, Detail: "AUTH with another Authentication Method"}
 	}
 	return c.checkProperties(p.UserProperties.Len())
@@ -123,11 +131,11 @@ func (c *Client) reauthenticate(bt *batch, flags byte, body []byte) error {
 	if err := p.Decode(flags, body, c.version); err != nil {
 		return err
 	}
-	if c.method == "" {
+	if c.enhanced == nil {
 		return &packets.Error{Code: packets.ProtocolError, Detail: "AUTH, but no Authentication Method in CONNECT"}
 	}
 	bt.flush()
-	if c.exchange != nil {
+	if c.enhanced.exchange != nil {
 		if err := c.checkAuth(p, packets.ContinueAuthentication); err != nil {
 			return err
 		}
@@ -139,16 +147,16 @@ func (c *Client) reauthenticate(bt *batch, flags byte, body []byte) error {
 	r := &ConnectRequest{
 		Peer: c.Peer(), Version: c.version, ClientID: c.id, HasUserName: c.userName != "", UserName: c.userName, Identity: c.identity,
 	}
-	x, err := c.begin(&AuthenticationRequest{Connect: r, Method: c.method, Reauthentication: true})
+	x, err := c.begin(&AuthenticationRequest{Connect: r, Method: c.enhanced.method, Reauthentication: true})
 	if err != nil {
 		return refusedAgain(err)
 	}
-	c.exchange, c.rounds = x, 0
+	c.enhanced.exchange, c.enhanced.rounds = x, 0
 	return c.continueReauthentication(bt, clone(p.AuthenticationData))
 }
 
 func (c *Client) continueReauthentication(bt *batch, data []byte) error {
-	if c.rounds++; c.rounds > maximumRounds {
+	if c.enhanced.rounds++; c.enhanced.rounds > maximumRounds {
 		return &packets.Error{Code: packets.NotAuthorized, Detail: "too many rounds of authentication"}
 	}
 	step, err := c.step(data)
@@ -161,7 +169,7 @@ func (c *Client) continueReauthentication(bt *batch, data []byte) error {
 	case step.Identity != "" && step.Identity != c.identity:
 		return &packets.Error{Code: packets.NotAuthorized, Detail: "re-authentication as somebody else"}
 	}
-	c.exchange = nil
+	c.enhanced.exchange = nil
 	c.sendAuth(bt, packets.Success, step.Data)
 	return nil
 }

@@ -108,7 +108,7 @@ func (bt *batch) reply(c *Client, p packets.Packet) { bt.replyShort(c, p, nil) }
 // what explains it, if it is too large for the client (MQTT 5.0, section 3.1.2.11.4).
 func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 	b, err := p.AppendTo(bt.scratch[:0], c.version)
-	if (err != nil || len(b) > c.maximumPacket) && shrink != nil {
+	if (err != nil || len(b) > int(c.maximumPacket)) && shrink != nil {
 		shrink()
 		b, err = p.AppendTo(bt.scratch[:0], c.version)
 	}
@@ -117,7 +117,7 @@ func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 		return
 	}
 	bt.scratch = b[:0]
-	if len(b) > c.maximumPacket {
+	if len(b) > int(c.maximumPacket) {
 		// It would wait for the answer for ever.
 		c.stop(&packets.Error{Code: packets.PacketTooLarge, Detail: p.Type().String() + " is above the Maximum Packet Size of the client"})
 		return

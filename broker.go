@@ -405,7 +405,8 @@ func (s *session) info() (ClientInfo, bool) {
 	}
 	if c := s.client; c != nil {
 		info.Connected = true
-		info.UserName, info.Version, info.Peer, info.Since = c.userName, c.version, c.Peer(), c.since
+		info.UserName, info.Version, info.Peer = c.userName, c.version, c.Peer()
+		info.Since = s.broker.alarms.time(c.since)
 		info.KeepAlive = max(time.Duration(c.keepAlive.Load()), 0) * 2 / 3
 	}
 	return info, !s.ended

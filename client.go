@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,40 +27,42 @@ type Client struct {
 	id       string
 	identity string
 	userName string
-	version  Version
 	session  *session
+	enhanced *enhanced // nil unless the CONNECT had an Authentication Method
+	since    instant   // of the connection
 
 	// The read side: touched by whoever handles this connection, one at a time.
-	phase      phase
-	exchange   AuthenticationExchange // of CONNECT, or of a re-authentication
-	rounds     int                    // of a re-authentication
-	pending    *connecting            // a CONNECT that waits for the end of its exchange
-	method     string                 // Authentication Method of the CONNECT
-	aliasesIn  [][]byte               // topics by topic alias
-	pace       *pace                  // nil without a rate limit
-	left       bool                   // the client sent a DISCONNECT
-	bridge     bool                   // No Local and Retain As Published for all its subscriptions
-	noProblems bool                   // Request Problem Information was 0
-	hadExpiry  bool                   // the Session Expiry Interval of CONNECT was not 0
-	said       bool                   // a last packet was sent, and should arrive
-	surplus    bool                   // there are too many connections, this one included
-	opened     int                    // QoS 2 messages of this connection that wait for PUBREL
+	aliasesIn [][]byte // topics by topic alias
+	pace      *pace    // nil without a rate limit
+	opened    int32    // QoS 2 messages of this connection that wait for PUBREL
 
 	// Written before the client is online, then read by everybody.
-	maximumPacket int // of what the client takes, in bytes
-	window        int // QoS 1 and 2 messages that may be open towards the client
+	maximumPacket int32 // of what the client takes, in bytes
+	window        int32 // QoS 1 and 2 messages that may be open towards the client
+	version       Version
+	phase         phase
+	left          bool // the client sent a DISCONNECT
+	bridge        bool // No Local and Retain As Published for all its subscriptions
+	noProblems    bool // Request Problem Information was 0
+	hadExpiry     bool // the Session Expiry Interval of CONNECT was not 0
+	said          bool // a last packet was sent, and should arrive
+	surplus       bool // there are too many connections, this one included
 	aliasesOut    *aliases
 	keepAlive     atomic.Int64 // nanoseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
 
 	will     *will        // guarded by session.mu
 	lastSeen atomic.Int64 // instant of the last packet
 	busy     atomic.Bool  // the broker handles packets or keeps the client to its rate: silence proves nothing
-	since    time.Time
+	ending   atomic.Bool
 
-	ending atomic.Bool
-	mu     sync.Mutex
-	cause  error           // why the connection ends, set before ending
-	ctx    context.Context // nil until a hook needs it
+	mu    sync.Mutex
+	cause error       // why the connection ends, set before ending
+	life  *clientLife // nil until a hook needs a context
+}
+
+// clientLife is the context of a connection.
+type clientLife struct {
+	context.Context
 	cancel context.CancelFunc
 }
 
@@ -96,10 +99,10 @@ func (c *Client) Peer() Peer {
 }
 
 func newClient(b *Broker, conn engine.Conn) *Client {
-	c := &Client{broker: b, conn: conn, since: time.Now()}
-	c.out.client, c.out.conn, c.out.limit = c, c.conn, b.opts.OutboundBytes
+	c := &Client{broker: b, conn: conn, since: b.alarms.now()}
+	c.out.client = c
 	c.alarm.owner = c
-	c.maximumPacket = noLimit
+	c.maximumPacket = math.MaxInt32
 	return c
 }
 
@@ -107,13 +110,14 @@ func newClient(b *Broker, conn engine.Conn) *Client {
 func (c *Client) context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancel(c.broker.ctx)
+	if c.life == nil {
+		ctx, cancel := context.WithCancel(c.broker.ctx)
+		c.life = &clientLife{ctx, cancel}
 		if c.ending.Load() {
-			c.cancel()
+			cancel()
 		}
 	}
-	return c.ctx
+	return c.life.Context
 }
 
 // dropContext ends the context that the hooks of CONNECT had: most clients need
@@ -121,10 +125,14 @@ func (c *Client) context() context.Context {
 func (c *Client) dropContext() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cancel != nil {
-		c.cancel()
+	c.endLifeLocked()
+	c.life = nil
+}
+
+func (c *Client) endLifeLocked() {
+	if c.life != nil {
+		c.life.cancel()
 	}
-	c.ctx, c.cancel = nil, nil
 }
 
 // stop ends the connection for the given cause, if nothing has ended it before.
@@ -135,9 +143,7 @@ func (c *Client) stop(cause error) {
 	if first {
 		c.cause = cause
 		c.ending.Store(true)
-		if c.cancel != nil {
-			c.cancel()
-		}
+		c.endLifeLocked()
 	}
 	c.mu.Unlock()
 	if first {
@@ -155,9 +161,7 @@ func (c *Client) ended(err error) {
 		c.cause = err
 		c.ending.Store(true)
 	}
-	if c.cancel != nil {
-		c.cancel()
-	}
+	c.endLifeLocked()
 }
 
 // ring is called when the connect time-out or the keep alive may have passed.
@@ -204,7 +208,9 @@ func (c *Client) outcome() error {
 }
 
 // MayWait reports whether the next packet asks who the client is, which may take long.
-func (c *Client) MayWait() bool { return c.phase != connected || c.exchange != nil }
+func (c *Client) MayWait() bool {
+	return c.phase != connected || c.enhanced != nil && c.enhanced.exchange != nil
+}
 
 // Data handles the whole packets in b. It is called by the engine.
 func (c *Client) Data(r engine.Round, b []byte) (used, need int, err error) {

@@ -41,7 +41,7 @@ func (c *Client) connect(bt *batch, flags byte, body []byte) error {
 		return c.refuse(err)
 	}
 	if p.MaximumPacketSize != 0 {
-		c.maximumPacket = int(min(p.MaximumPacketSize, math.MaxInt32))
+		c.maximumPacket = int32(min(p.MaximumPacketSize, math.MaxInt32))
 	}
 	c.noProblems = p.NoProblemInformation
 	if err := c.checkConnect(&p); err != nil {
@@ -214,7 +214,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 		return io.EOF // displaced already, or out of time
 	}
 	c.will = cn.will
-	c.window = min(int(cn.window), b.opts.MaximumInflight)
+	c.window = int32(min(int(cn.window), b.opts.MaximumInflight))
 	if n := min(int(cn.aliases), b.opts.TopicAliasMaximum); n > 0 {
 		c.aliasesOut = &aliases{maximum: uint16(n)}
 	}
@@ -228,7 +228,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b.stats.noteConnected()
 	s.client, s.last = c, c
 	s.online.Store(true)
-	s.quota = c.window
+	s.quota = int(c.window)
 	bt.reply(c, ack)
 	s.resumeLocked(bt)
 	s.pumpLocked(bt)

@@ -110,11 +110,11 @@ func (c *Client) sayLast(packet []byte) {
 // fit encodes p, and leaves out what shrink removes if p is too large for the client.
 func (c *Client) fit(p packets.Packet, shrink func()) []byte {
 	b, err := p.AppendTo(nil, c.version)
-	if err != nil || len(b) > c.maximumPacket {
+	if err != nil || len(b) > int(c.maximumPacket) {
 		shrink()
 		b, err = p.AppendTo(nil, c.version)
 	}
-	if err != nil || len(b) > c.maximumPacket {
+	if err != nil || len(b) > int(c.maximumPacket) {
 		return nil
 	}
 	return b

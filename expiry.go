@@ -43,6 +43,9 @@ func newAlarms() *alarms { return &alarms{start: time.Now()} }
 // now is the present instant. It is never zero.
 func (a *alarms) now() instant { return instant(time.Since(a.start)) + 1 }
 
+// time is the time of the clock at an instant.
+func (a *alarms) time(at instant) time.Time { return a.start.Add(time.Duration(at - 1)) }
+
 // set makes x ring at the given instant, or moves it there.
 func (a *alarms) set(x *alarm, at instant) {
 	a.mu.Lock()

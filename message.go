@@ -3,6 +3,7 @@ package petrel
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -75,8 +76,10 @@ type publication struct {
 // message returns the copy that outlives the packet.
 func (p *publication) message() *message {
 	if p.held == nil {
-		body := make([]byte, 0, len(p.props)+len(p.payload))
-		body = append(append(body, p.props...), p.payload...)
+		body := clone(p.payload)
+		if len(p.props) > 0 {
+			body = slices.Concat(p.props, p.payload)
+		}
 		p.held = &message{
 			topic: string(p.topic), body: body, props: len(p.props), origin: p.origin,
 			expires: p.expires, qos: p.qos, retain: p.retain,

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/petrelmq/petrel/internal/engine"
 )
 
 const (
@@ -71,13 +69,11 @@ func (f *frames) buffers() net.Buffers {
 // Nothing here blocks a publisher.
 type outbound struct {
 	client *Client
-	conn   engine.Conn
-	limit  int         // bytes, from when it counts as full
-	more   atomic.Bool // the session has messages that waited for room here
+	more   atomic.Bool  // the session has messages that waited for room here
+	size   atomic.Int64 // bytes not yet taken by the socket, those being written included; written under mu
 
 	mu       sync.Mutex    // held for moves of pointers and bytes only, never across I/O
 	pending  *frames       // nil while there is nothing to write
-	size     int           // bytes not yet taken by the socket, those being written included
 	promised bool          // somebody who pushed is going to flush
 	writing  bool          // some goroutine is between taking pending and the end of its write
 	draining *frames       // of writing, while the engine has what the socket refused
@@ -110,10 +106,10 @@ func (o *outbound) push(head, payload []byte, idAt int, id uint16, shared bool) 
 	} else {
 		f.b = append(f.b, payload...)
 	}
-	o.size += len(head) + len(payload)
+	size = int(o.size.Add(int64(len(head) + len(payload))))
 	mustFlush = !o.promised
 	o.promised = true
-	return mustFlush, o.size
+	return mustFlush, size
 }
 
 // pushLast appends the last packet of the connection and takes no more.
@@ -125,18 +121,13 @@ func (o *outbound) pushLast(packet []byte) {
 }
 
 // room reports whether messages may be pushed.
-func (o *outbound) room() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.size < o.limit
-}
+func (o *outbound) room() bool { return o.waiting() < o.limit() }
 
 // waiting is how many bytes the socket has not taken.
-func (o *outbound) waiting() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.size
-}
+func (o *outbound) waiting() int { return int(o.size.Load()) }
+
+// limit is from how many bytes on it counts as full.
+func (o *outbound) limit() int { return o.client.broker.opts.OutboundBytes }
 
 // flush writes what the socket takes, without blocking, and leaves the rest to a writer.
 func (o *outbound) flush() {
@@ -149,7 +140,7 @@ func (o *outbound) flush() {
 		if err == nil && n < f.total() {
 			o.wrote(n)
 			o.draining = f
-			o.conn.Drain(f.after(n), o)
+			o.client.conn.Drain(f.after(n), o)
 			return
 		}
 		f.recycle()
@@ -159,7 +150,7 @@ func (o *outbound) flush() {
 		if err != nil {
 			o.client.stop(err)
 		} else if o.more.Load() {
-			o.conn.Drain(nil, o)
+			o.client.conn.Drain(nil, o)
 		}
 		return
 	}
@@ -202,12 +193,13 @@ func (o *outbound) wrote(n int) {
 }
 
 func (o *outbound) wroteLocked(n int, err error) {
-	o.size -= n
+	o.size.Add(-int64(n))
 	if err != nil {
 		o.closed = true
-		o.pending, o.size = nil, 0
+		o.pending = nil
+		o.size.Store(0)
 	}
-	if o.hold != nil && (o.closed || o.size <= o.limit/2) {
+	if o.hold != nil && (o.closed || o.waiting() <= o.limit()/2) {
 		close(o.hold)
 		o.hold = nil
 	}
@@ -216,11 +208,11 @@ func (o *outbound) wroteLocked(n int, err error) {
 // tryWrite writes f as far as the socket takes it now.
 func (o *outbound) tryWrite(f *frames) (n int, err error) {
 	if len(f.refs) == 0 {
-		return o.conn.TryWrite(f.b, false)
+		return o.client.conn.TryWrite(f.b, false)
 	}
 	v := f.buffers()
 	for i, b := range v {
-		m, err := o.conn.TryWrite(b, i < len(v)-1)
+		m, err := o.client.conn.TryWrite(b, i < len(v)-1)
 		n += m
 		if err != nil || m < len(b) {
 			return n, err
@@ -256,7 +248,7 @@ func (o *outbound) Next() net.Buffers {
 func (o *outbound) held() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed || o.size <= o.limit {
+	if o.closed || o.waiting() <= o.limit() {
 		return nil
 	}
 	if o.hold == nil {
@@ -296,7 +288,7 @@ func (o *outbound) close() {
 	select {
 	case <-idle:
 	case <-t.C:
-		o.conn.Abort()
+		o.client.conn.Abort()
 		<-idle
 	}
 }

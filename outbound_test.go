@@ -283,7 +283,7 @@ func TestOutboundAtRestHoldsNothing(t *testing.T) {
 		o.mu.Lock()
 		require.Nil(t, o.pending)
 		require.False(t, o.writing)
-		require.Zero(t, o.size)
+		require.Zero(t, o.waiting())
 		o.mu.Unlock()
 	}
 }

@@ -121,7 +121,7 @@ func (c *Client) checkFlow(in *packets.Publish) (repeated bool, err error) {
 			return true, nil
 		}
 	}
-	if c.opened >= c.broker.opts.ReceiveMaximum && c.version == packets.V5 {
+	if int(c.opened) >= c.broker.opts.ReceiveMaximum && c.version == packets.V5 {
 		c.broker.stats.receiveMaximum.Add(1)
 		if !c.broker.opts.TolerateReceiveMaximum {
 			return false, packets.ReceiveMaximumExceeded

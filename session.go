@@ -284,9 +284,12 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 		bt.drop(s.id, p, t.qos, DropExpired)
 		return
 	}
+	if len(p.payload) >= shareFrom {
+		p.message() // one copy for all receivers, which their buffers refer to
+	}
 	head, idAt := bt.head(c, p, t, false)
-	if len(head)+len(p.payload) > c.maximumPacket {
-		if head, idAt = bt.head(c, p, t, true); len(head)+len(p.payload) > c.maximumPacket {
+	if len(head)+len(p.payload) > int(c.maximumPacket) {
+		if head, idAt = bt.head(c, p, t, true); len(head)+len(p.payload) > int(c.maximumPacket) {
 			bt.drop(s.id, p, t.qos, DropTooLarge)
 			return
 		}
@@ -364,7 +367,7 @@ func (s *session) sendAgainLocked(bt *batch, f *flight) {
 	t := target{session: s, ids: f.ids, qos: f.qos, retain: f.retain, dup: true}
 	head, idAt := bt.head(c, p, &t, true)
 	f.unsent = false
-	if len(head)+len(p.payload) > c.maximumPacket {
+	if len(head)+len(p.payload) > int(c.maximumPacket) {
 		bt.drop(s.id, p, f.qos, DropTooLarge)
 		s.finishLocked(f)
 		return

@@ -1,22 +1,37 @@
 package engine
 
-import "sync"
+import (
+	"math/bits"
+	"sync"
+)
 
 // bufferSize is how much one read takes at most while no packet is larger.
 const bufferSize = 32 << 10
 
+// buffer is a read buffer. All connections share them: only those that are being
+// handled, or are in the middle of a large packet, hold one.
 type buffer struct{ b []byte }
 
-// buffers are shared by all connections: only those that are being handled hold one.
-var buffers bufferPool
+// buffers has a pool for each size: bufferSize, twice that, and so on. Larger
+// packets than the last are rare enough for the garbage collector.
+var buffers [8]sync.Pool
 
-type bufferPool struct{ pool sync.Pool }
+// sizeClass is the index of the pool whose buffers have at least so many bytes.
+func sizeClass(size int) int { return bits.Len(uint(max(size-1, 0) / bufferSize)) }
 
-func (p *bufferPool) get() *buffer {
-	if b, ok := p.pool.Get().(*buffer); ok {
+func getBuffer(size int) *buffer {
+	class := sizeClass(size)
+	if class >= len(buffers) {
+		return &buffer{b: make([]byte, size)}
+	}
+	if b, ok := buffers[class].Get().(*buffer); ok {
 		return b
 	}
-	return &buffer{b: make([]byte, bufferSize)}
+	return &buffer{b: make([]byte, bufferSize<<class)}
 }
 
-func (p *bufferPool) put(b *buffer) { p.pool.Put(b) }
+func putBuffer(b *buffer) {
+	if class := sizeClass(len(b.b)); class < len(buffers) {
+		buffers[class].Put(b)
+	}
+}

@@ -47,27 +47,26 @@ func (s *Stream) fill(in *input) error {
 // room is where the next read goes.
 func (in *input) room() []byte { return in.b[len(in.b):cap(in.b)] }
 
-// reserve makes room for one read behind b: in a pooled buffer, or for a packet
-// that is larger, in a buffer of its own that grows with what was received.
+// reserve makes room for one read behind b, in a pooled buffer. For a packet that
+// is larger the buffer grows with what was received, not with what was announced.
 func (in *input) reserve() {
-	if in.buf == nil && !in.large() {
-		in.buf = buffers.get()
-		in.b = append(in.buf.b[:0], in.b...)
+	if in.buf == nil {
+		in.move(max(bufferSize, len(in.b)))
 	}
-	if in.need <= cap(in.b) || len(in.b) <= cap(in.b)/2 {
-		return
+	if in.need > cap(in.b) && len(in.b) > cap(in.b)/2 {
+		in.move(min(in.need, 4*len(in.b)))
 	}
-	grown := make([]byte, len(in.b), min(max(2*len(in.b), 2*bufferSize), in.need))
-	copy(grown, in.b)
-	if in.buf != nil {
-		buffers.put(in.buf)
-		in.buf = nil
-	}
-	in.b = grown
 }
 
-// large reports whether b is in a buffer of its own.
-func (in *input) large() bool { return cap(in.b) > bufferSize }
+// move puts b into a buffer of at least the given size.
+func (in *input) move(size int) {
+	to := getBuffer(size)
+	n := copy(to.b, in.b)
+	if in.buf != nil {
+		putBuffer(in.buf)
+	}
+	in.buf, in.b = to, to.b[:n]
+}
 
 // handle gives the bytes to h, in a round of their own.
 func (in *input) handle(e *Engine, h Handler) error {
@@ -95,17 +94,14 @@ func (in *input) handleIn(r Round, h Handler) error {
 	return nil
 }
 
-// rest gives the read buffer back before a wait, and keeps the bytes of a
-// packet that has begun in a slice of their size.
+// rest gives the read buffer back before a wait, and keeps the bytes of a packet
+// that has begun in a slice of their size. A large packet keeps its buffer.
 func (in *input) rest() {
-	if in.large() && in.need > bufferSize {
-		return // a large packet goes on
+	if in.buf == nil || in.need > bufferSize && len(in.buf.b) > bufferSize {
+		return
 	}
 	var kept []byte
 	if len(in.b) > 0 {
-		if in.buf == nil && !in.large() {
-			return // at rest already
-		}
 		kept = append(kept, in.b...)
 	}
 	need := in.need
@@ -116,7 +112,7 @@ func (in *input) rest() {
 // release gives back everything.
 func (in *input) release() {
 	if in.buf != nil {
-		buffers.put(in.buf)
+		putBuffer(in.buf)
 	}
-	in.buf, in.b, in.need = nil, nil, 0
+	*in = input{}
 }

@@ -60,10 +60,10 @@ func (s *Stream) Close(patience time.Duration) {
 	if s.SetReadDeadline(time.Now().Add(patience)) != nil {
 		return
 	}
-	buf := buffers.get()
-	defer buffers.put(buf)
+	buf := getBuffer(bufferSize)
+	defer putBuffer(buf)
 	for range heardEnough {
-		if _, err := s.Read(buf.b[:cap(buf.b)]); err != nil {
+		if _, err := s.Read(buf.b); err != nil {
 			return
 		}
 	}
