@@ -87,7 +87,7 @@ func init() {
 		c.Send(&p)
 		t.Refused(c, packets.ClientIdentifierNotValid)
 	})
-	mqtt5("MQTT-3.1.3-9", "", func(t *T) {
+	timed5("MQTT-3.1.3-9", "", func(t *T) {
 		id, topic := t.Unique("c"), t.Unique("t")
 		watch := t.Client()
 		watch.Subscribe(0, topic)

@@ -172,13 +172,13 @@ func init() {
 		watch.ExpectPublish(topic, "will")
 	}
 	for _, id := range []string{"MQTT-3.1.2-22", "MQTT-3.2.2-22"} {
-		mqtt5(id, "", func(t *T) {
+		timed5(id, "", func(t *T) {
 			p := t.CONNECT()
 			p.KeepAlive = 2
 			silence(t, p)
 		})
 	}
-	mqtt5("MQTT-3.1.2-22", "keep alive of the server", func(t *T) {
+	timed5("MQTT-3.1.2-22", "keep alive of the server", func(t *T) {
 		t.With(petrel.Options{MaximumKeepAlive: 2 * time.Second})
 		silence(t, t.CONNECT())
 	})

@@ -15,7 +15,7 @@ import (
 // and flow control.
 
 func init() {
-	mqtt5("MQTT-4.1.0-1", "", func(t *T) {
+	timed5("MQTT-4.1.0-1", "", func(t *T) {
 		topic := t.Unique("t")
 		c := t.Client() // with a Session Expiry Interval of 0
 		c.Subscribe(1, topic)
@@ -25,7 +25,7 @@ func init() {
 			c.Accept(c.ExpectPublish(topic, "x"))
 		}
 	})
-	mqtt5("MQTT-4.1.0-2", "", func(t *T) {
+	timed5("MQTT-4.1.0-2", "", func(t *T) {
 		p := t.durable(t.Unique("c"))
 		p.SessionExpiryInterval = 1
 		leave(t.Connect(p), packets.Success)
@@ -136,13 +136,13 @@ func senders() {
 			c.ExpectNothing()
 		})
 	}
-	mqtt5("MQTT-4.3.3-7", "", func(t *T) {
+	timed5("MQTT-4.3.3-7", "", func(t *T) {
 		c, sent := cut(t, 2, 1, unanswered)
 		if again := brokertest.Expect[*packets.Publish](c); again.PacketID != sent.PacketID {
 			t.Fatalf("identifier %d; want %d", again.PacketID, sent.PacketID)
 		}
 	})
-	mqtt5("MQTT-4.3.3-13", "", func(t *T) {
+	timed5("MQTT-4.3.3-13", "", func(t *T) {
 		c, sent := cut(t, 2, 1, released)
 		if rel := brokertest.Expect[*packets.Pubrel](c); rel.PacketID != sent.PacketID {
 			t.Fatalf("PUBREL for %d; want %d", rel.PacketID, sent.PacketID)
@@ -222,7 +222,7 @@ func receivers() {
 }
 
 func retries() {
-	mqtt5("MQTT-4.4.0-1", "not on a living connection", func(t *T) {
+	timed5("MQTT-4.4.0-1", "not on a living connection", func(t *T) {
 		sub, _ := first(t, 2)
 		time.Sleep(1500 * time.Millisecond)
 		sub.ExpectNothing()
@@ -405,7 +405,7 @@ func sharing() {
 		chosen.Accept(chosen.ExpectPublish(topic, "x"))
 		other.ExpectNothing()
 	})
-	mqtt5("MQTT-4.8.2-5", "", func(t *T) {
+	timed5("MQTT-4.8.2-5", "", func(t *T) {
 		_, _, other := cutOff(t, 1)
 		time.Sleep(2500 * time.Millisecond)
 		other.ExpectNothing()

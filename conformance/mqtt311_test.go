@@ -278,7 +278,7 @@ func session311() {
 		}
 		late.Send(&packets.Publish{Topic: []byte(topic), Retain: true})
 	})
-	mqtt311("MQTT-3.1.2-24", "", func(t *T) {
+	timed311("MQTT-3.1.2-24", "", func(t *T) {
 		topic := t.Unique("t")
 		watch, p := t.Client(), t.CONNECT()
 		watch.Subscribe(0, topic)
@@ -313,7 +313,7 @@ func session311() {
 		c.ExpectClosed()
 		watch.ExpectNothing()
 	})
-	mqtt311("MQTT-4.1.0-2", "", func(t *T) {
+	timed311("MQTT-4.1.0-2", "", func(t *T) {
 		topic := t.Unique("t")
 		c := t.Client()
 		c.Subscribe(1, topic)

@@ -315,7 +315,7 @@ func properties() {
 			return slices.Equal(userProperties(&packets.Publish{Properties: got}), []string{"b=1", "a=", "b=1"})
 		})
 	}
-	mqtt5("MQTT-3.3.2-5", "", func(t *T) {
+	timed5("MQTT-3.3.2-5", "", func(t *T) {
 		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
 		sub, pub := t.Connect(p), t.Client()
 		sub.Subscribe(1, topic)
@@ -326,7 +326,7 @@ func properties() {
 		sub = t.Connect(p)
 		sub.ExpectPublish(topic, "long")
 	})
-	mqtt5("MQTT-3.3.2-6", "", func(t *T) {
+	timed5("MQTT-3.3.2-6", "", func(t *T) {
 		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
 		sub := t.Connect(p)
 		sub.Subscribe(1, topic)
