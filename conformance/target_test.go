@@ -54,7 +54,9 @@ var suite = map[packets.Version][]statementTest{}
 func register(v packets.Version, s statementTest) { suite[v] = append(suite[v], s) }
 
 // mqtt5 and mqtt311 add a test of a statement.
-func mqtt5(id, name string, run func(t *T)) { register(packets.V5, statementTest{id, name, noMore, run}) }
+func mqtt5(id, name string, run func(t *T)) {
+	register(packets.V5, statementTest{id, name, noMore, run})
+}
 
 func mqtt311(id, name string, run func(t *T)) {
 	register(packets.V311, statementTest{id, name, noMore, run})
