@@ -341,7 +341,7 @@ func capabilities() {
 			t.Refused(c, packets.TopicAliasInvalid)
 		})
 	}
-	for name, size := range map[string]uint32{"MQTT-3.2.2-19": 30, "MQTT-3.2.2-20": 60} {
+	for name, size := range map[string]uint32{"MQTT-3.2.2-19": 30, "MQTT-3.2.2-20": 12} {
 		mqtt5(name, "", func(t *T) {
 			t.With(petrel.Options{Hooks: []petrel.Hook{refuser{packets.NotAuthorized}}})
 			p := t.CONNECT()

@@ -149,7 +149,10 @@ func init() {
 		for _, end := range []func(c *brokertest.Client){
 			func(c *brokertest.Client) { leave(c, packets.Success) },
 			func(c *brokertest.Client) { c.Conn.Close() },
-			func(c *brokertest.Client) { c.SendRaw([]byte{0, 0}) },
+			func(c *brokertest.Client) {
+				c.SendRaw([]byte{0, 0})
+				t.Refused(c, malformed...)
+			},
 		} {
 			end(t.Connect(p))
 			if _, ack := t.TryConnect(p); !ack.SessionPresent {

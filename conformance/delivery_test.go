@@ -60,7 +60,7 @@ func first(t *T, qos packets.QoS) (sub *brokertest.Client, got [2]*packets.Publi
 	sub.Subscribe(qos, topic)
 	pub := t.Client()
 	for i := range got {
-		pub.Publish(topic, fmt.Sprint(i), 2)
+		pub.Publish(topic, fmt.Sprint(i), qos)
 		got[i] = sub.ExpectPublish(topic, fmt.Sprint(i))
 	}
 	return sub, got

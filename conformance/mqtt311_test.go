@@ -424,11 +424,11 @@ func sessions311() {
 
 func publish311() {
 	each(func(t *T) {
-		topic, p := t.Unique("t"), t.session311(t.Unique("c"))
-		sub, pub := t.Connect(p), t.Client()
-		sub.Subscribe(2, topic)
 		for qos := packets.AtLeastOnce; qos <= packets.ExactlyOnce; qos++ {
-			pub.Publish(topic, qos.String(), qos)
+			topic, p := t.Unique("t"), t.session311(t.Unique("c"))
+			sub := t.Connect(p)
+			sub.Subscribe(2, topic)
+			t.Client().Publish(topic, qos.String(), qos)
 			if sub.ExpectPublish(topic, qos.String()).Dup {
 				t.Fatal("DUP at the first time")
 			}

@@ -94,10 +94,10 @@ func init() {
 		}
 	})
 	redelivered := func(t *T) {
-		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
-		sub := t.Connect(p)
-		sub.Subscribe(2, topic)
 		for qos := packets.AtLeastOnce; qos <= packets.ExactlyOnce; qos++ {
+			topic, p := t.Unique("t"), t.durable(t.Unique("c"))
+			sub := t.Connect(p)
+			sub.Subscribe(2, topic)
 			t.Client().Publish(topic, qos.String(), qos)
 			first := sub.ExpectPublish(topic, qos.String())
 			if first.Dup {

@@ -2,6 +2,7 @@ package conformance_test
 
 import (
 	"flag"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -88,9 +89,11 @@ type link struct {
 	client, broker end
 
 	connect  *packets.Connect // as the client sent it, nil before it has
+	connects int              // how many CONNECT packets came, sound or not
 	connack  *packets.Connack // nil before the broker has accepted the client
 	behind   []byte           // what came in one piece with the packet, from the client
 	isClosed bool             // the client has closed it
+	isOver   bool             // the broker has
 }
 
 // end is one of the two connections that a link is made of.
@@ -122,16 +125,18 @@ func (m *tampered) between(conn net.Conn) net.Conn {
 }
 
 func (l *link) upstream() {
-	l.pump(l.client, l.broker, func(packet, behind []byte) [][]byte {
+	err := l.pump(l.client, l.broker, func(packet, behind []byte) [][]byte {
 		l.behind = behind
+		if packets.Type(packet[0]>>4) == packets.TypeConnect {
+			l.connects++
+		}
 		if p, ok := decode[*packets.Connect](l, packet); ok && l.connect == nil {
 			l.connect = p
 		}
 		return call(l.acts.fromClient, l, packet)
 	})
 	l.act(func() {
-		l.isClosed = true
-		if l.acts.gone != nil {
+		if l.isClosed = err == io.EOF; l.isClosed && l.acts.gone != nil {
 			l.acts.gone(l)
 		}
 	})
@@ -146,6 +151,7 @@ func (l *link) downstream() {
 		return call(l.acts.fromBroker, l, packet)
 	})
 	l.act(func() {
+		l.isOver = true
 		if l.acts.closing != nil && !l.acts.closing(l) {
 			return
 		}
@@ -176,9 +182,9 @@ func call(act func(l *link, packet []byte) [][]byte, l *link, packet []byte) [][
 	return act(l, packet)
 }
 
-// pump brings packets from one end to the other. What is no packet, and what
-// comes behind it, is passed on as it is.
-func (l *link) pump(from, to end, act func(packet, behind []byte) [][]byte) {
+// pump brings packets from one end to the other, until the one is closed. What
+// is no packet, and what comes behind it, is passed on as it is.
+func (l *link) pump(from, to end, act func(packet, behind []byte) [][]byte) error {
 	var buf []byte
 	chunk := make([]byte, 64<<10)
 	broken := false
@@ -204,7 +210,7 @@ func (l *link) pump(from, to end, act func(packet, behind []byte) [][]byte) {
 			buf = nil
 		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }
@@ -232,13 +238,13 @@ func encode(l *link, p packets.Packet) []byte {
 	return b
 }
 
-// edit is an act on sound packets of one type: they go on, as they have been
-// changed, if f returns true.
+// edit is an act on sound packets of one type, from CONNECT on: they go on, as
+// they have been changed, if f returns true.
 func edit[P packets.Packet](f func(l *link, p P) bool) func(l *link, packet []byte) [][]byte {
 	return func(l *link, packet []byte) [][]byte {
 		p, ok := decode[P](l, packet)
 		switch {
-		case !ok:
+		case !ok || l.connect == nil:
 			return [][]byte{packet}
 		case !f(l, p):
 			return nil
