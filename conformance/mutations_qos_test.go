@@ -295,7 +295,7 @@ var mutationsOfQoS = []mutation{
 	},
 	{
 		name: "again-with-another-identifier", broken: "A message that comes again has another packet identifier.",
-		mqtt5: "3.3.1-1 4.3.2-3 4.3.3-3 4.3.3-7 4.4.0-1", mqtt311: "3.3.1-1 4.1.0-1 4.4.0-1",
+		mqtt5: "3.3.1-1 4.3.2-3 4.3.3-3 4.3.3-7 4.4.0-1", mqtt311: "4.1.0-1 4.4.0-1",
 		acts: down(publish(func(_ *link, p *packets.Publish) {
 			if p.Dup {
 				p.PacketID += 1000

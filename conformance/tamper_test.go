@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"flag"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -78,6 +79,7 @@ func newTampered(t *testing.T, v packets.Version) *tampered {
 
 // setUp changes the options of a broker that is to be started.
 func (m *tampered) setUp(o *petrel.Options) {
+	o.Logger = slog.New(slog.DiscardHandler) // tests are to fail, which needs no explanation
 	if m.mutation.options != nil {
 		m.mutation.options(o)
 	}
