@@ -58,10 +58,13 @@ func refusesConnect(t *T, b []byte, codes ...packets.ReasonCode) {
 
 var malformed = []packets.ReasonCode{packets.MalformedPacket, packets.ProtocolError}
 
-// durable is a CONNECT whose session lives for an hour.
+// durable is a CONNECT whose session outlives the connection, in 5.0 for an hour.
 func (t *T) durable(id string) packets.Connect {
 	p := t.CONNECT()
-	p.ClientID, p.CleanStart, p.SessionExpiryInterval = []byte(id), false, 3600
+	p.ClientID, p.CleanStart = []byte(id), false
+	if t.version == packets.V5 {
+		p.SessionExpiryInterval = 3600
+	}
 	return p
 }
 

@@ -53,16 +53,6 @@ var mutationsOfPublish = []mutation{
 		})),
 	},
 	{
-		name: "dup-with-qos-0", broken: "A PUBLISH with DUP and QoS 0 is taken.",
-		mqtt5: "3.3.1-2", mqtt311: "3.3.1-2",
-		acts: up(rewrite(packets.TypePublish, func(_ *link, b []byte) []byte {
-			if b[0]&6 == 0 {
-				b[0] &^= 8
-			}
-			return b
-		})),
-	},
-	{
 		name: "dup-passed-on-with-qos-0", broken: "The DUP of the first message on a topic is passed on with QoS 0.",
 		mqtt5: "3.3.1-2", mqtt311: "3.3.1-2",
 		acts: func() acts {
