@@ -309,11 +309,21 @@ var mutationsOfFilters = []mutation{
 	{
 		name: "dollar-topics", broken: "Filters that begin with a wildcard match topics that begin with a dollar sign.",
 		mqtt5: "4.7.2-1", mqtt311: "4.7.2-1",
-		acts: up(publish(func(l *link, p *packets.Publish) {
-			if rest, ok := bytes.CutPrefix(p.Topic, []byte("$")); ok {
-				l.toBroker(&packets.Publish{Topic: rest, Payload: p.Payload})
-			}
-		})),
+		acts: func() acts {
+			all := map[*link]bool{}
+			return acts{fromClient: both(edit(func(l *link, p *packets.Subscribe) bool {
+				for s := range p.Subscriptions.All() {
+					all[l] = all[l] || string(s.Filter) == "#"
+				}
+				return true
+			}), publish(func(_ *link, p *packets.Publish) {
+				for l, yes := range all {
+					if yes && bytes.HasPrefix(p.Topic, []byte("$")) {
+						l.toClient(&packets.Publish{Topic: p.Topic, Payload: p.Payload})
+					}
+				}
+			}))}
+		},
 	},
 	{
 		name: "case-folded", broken: "Topics are compared without regard to case.",
