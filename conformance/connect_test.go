@@ -58,11 +58,33 @@ func refusesConnect(t *T, b []byte, codes ...packets.ReasonCode) {
 
 var malformed = []packets.ReasonCode{packets.MalformedPacket, packets.ProtocolError}
 
-// durable is a CONNECT whose session lives for an hour.
+// durable is a CONNECT whose session outlives the connection, in 5.0 for an hour.
 func (t *T) durable(id string) packets.Connect {
 	p := t.CONNECT()
-	p.ClientID, p.CleanStart, p.SessionExpiryInterval = []byte(id), false, 3600
+	p.ClientID, p.CleanStart = []byte(id), false
+	if t.version == packets.V5 {
+		p.SessionExpiryInterval = 3600
+	}
 	return p
+}
+
+// findsSession has two clients, of which each must find the session of its own.
+func findsSession(t *T) {
+	pub := t.Client()
+	var sessions [2]packets.Connect
+	var topics [2]string
+	for i := range sessions {
+		sessions[i], topics[i] = t.durable(t.Unique("c")), t.Unique("t")
+		c := t.Connect(sessions[i])
+		c.Subscribe(1, topics[i])
+		leave(c, packets.Success)
+		pub.Publish(topics[i], "queued", 1)
+	}
+	for i, p := range sessions {
+		c := t.Connect(p)
+		c.Accept(c.ExpectPublish(topics[i], "queued"))
+		c.ExpectNothing()
+	}
 }
 
 func init() {
@@ -72,8 +94,8 @@ func init() {
 			&packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(packets.Subscription{Filter: []byte("a")})},
 			&packets.Connack{}, &packets.Auth{HasAuthenticationMethod: true, AuthenticationMethod: []byte("M")},
 		} {
-			c := t.Dial()
-			c.Send(first)
+			c, p := t.Dial(), t.CONNECT()
+			c.Send(first, &p) // it is too late for that
 			c.ExpectClosed()
 		}
 	})
@@ -125,8 +147,23 @@ func init() {
 		c.Accept(c.ExpectPublish(topic, "live"))
 	}
 	mqtt5("MQTT-3.1.2-5", "", resumes)
-	mqtt5("MQTT-3.1.2-23", "", resumes)
-	mqtt5("MQTT-3.1.3-2", "", resumes)
+	mqtt5("MQTT-3.1.2-23", "", func(t *T) {
+		p := t.durable(t.Unique("c"))
+		for _, end := range []func(c *brokertest.Client){
+			func(c *brokertest.Client) { leave(c, packets.Success) },
+			func(c *brokertest.Client) { c.Conn.Close() },
+			func(c *brokertest.Client) {
+				c.SendRaw([]byte{0, 0})
+				t.Refused(c, malformed...)
+			},
+		} {
+			end(t.Connect(p))
+			if _, ack := t.TryConnect(p); !ack.SessionPresent {
+				t.Fatal("session not present")
+			}
+		}
+	})
+	mqtt5("MQTT-3.1.3-2", "", findsSession)
 	mqtt5("MQTT-3.1.2-6", "", func(t *T) {
 		c, ack := t.TryConnect(t.durable(t.Unique("c")))
 		if ack.SessionPresent || ack.Reason != packets.Success {

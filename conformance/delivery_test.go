@@ -15,7 +15,7 @@ import (
 // and flow control.
 
 func init() {
-	mqtt5("MQTT-4.1.0-1", "", func(t *T) {
+	timed5("MQTT-4.1.0-1", "", func(t *T) {
 		topic := t.Unique("t")
 		c := t.Client() // with a Session Expiry Interval of 0
 		c.Subscribe(1, topic)
@@ -25,7 +25,7 @@ func init() {
 			c.Accept(c.ExpectPublish(topic, "x"))
 		}
 	})
-	mqtt5("MQTT-4.1.0-2", "", func(t *T) {
+	timed5("MQTT-4.1.0-2", "", func(t *T) {
 		p := t.durable(t.Unique("c"))
 		p.SessionExpiryInterval = 1
 		leave(t.Connect(p), packets.Success)
@@ -60,7 +60,7 @@ func first(t *T, qos packets.QoS) (sub *brokertest.Client, got [2]*packets.Publi
 	sub.Subscribe(qos, topic)
 	pub := t.Client()
 	for i := range got {
-		pub.Publish(topic, fmt.Sprint(i), 2)
+		pub.Publish(topic, fmt.Sprint(i), qos)
 		got[i] = sub.ExpectPublish(topic, fmt.Sprint(i))
 	}
 	return sub, got
@@ -111,8 +111,8 @@ func senders() {
 		mqtt5(id, "", func(t *T) {
 			c, sent := cut(t, qos, 0, unanswered)
 			again := brokertest.Expect[*packets.Publish](c)
-			if again.PacketID != sent.PacketID || !again.Dup {
-				t.Fatalf("identifier %d, DUP %v", again.PacketID, again.Dup)
+			if again.PacketID != sent.PacketID || again.QoS != qos {
+				t.Fatalf("identifier %d, %v; want %d, %v", again.PacketID, again.QoS, sent.PacketID, qos)
 			}
 			c.Accept(again)
 		})
@@ -126,23 +126,30 @@ func senders() {
 		sub.Send(&packets.Pubrec{PacketID: got[0].PacketID, Reason: packets.QuotaExceeded})
 		sub.ExpectNothing()
 	})
-	for _, id := range []string{"MQTT-4.3.3-5", "MQTT-4.3.3-6"} {
-		mqtt5(id, "", func(t *T) {
-			c, sent := cut(t, 2, 0, released)
-			if rel := brokertest.Expect[*packets.Pubrel](c); rel.PacketID != sent.PacketID {
-				t.Fatalf("PUBREL for %d; want %d", rel.PacketID, sent.PacketID)
+	mqtt5("MQTT-4.3.3-5", "", func(t *T) {
+		c, sent := cut(t, 2, 0, released)
+		if rel := brokertest.Expect[*packets.Pubrel](c); rel.PacketID != sent.PacketID {
+			t.Fatalf("PUBREL for %d; want %d", rel.PacketID, sent.PacketID)
+		}
+		c.Send(&packets.Pubcomp{PacketID: sent.PacketID})
+		c.ExpectNothing()
+	})
+	mqtt5("MQTT-4.3.3-6", "", func(t *T) {
+		c, _ := cut(t, 2, 0, released)
+		c.Send(&packets.Pingreq{})
+		for got := c.Receive(); got.Type() != packets.TypePingresp; got = c.Receive() {
+			if got.Type() == packets.TypePublish {
+				t.Fatal("PUBLISH after PUBREL")
 			}
-			c.Send(&packets.Pubcomp{PacketID: sent.PacketID})
-			c.ExpectNothing()
-		})
-	}
-	mqtt5("MQTT-4.3.3-7", "", func(t *T) {
+		}
+	})
+	timed5("MQTT-4.3.3-7", "", func(t *T) {
 		c, sent := cut(t, 2, 1, unanswered)
 		if again := brokertest.Expect[*packets.Publish](c); again.PacketID != sent.PacketID {
 			t.Fatalf("identifier %d; want %d", again.PacketID, sent.PacketID)
 		}
 	})
-	mqtt5("MQTT-4.3.3-13", "", func(t *T) {
+	timed5("MQTT-4.3.3-13", "", func(t *T) {
 		c, sent := cut(t, 2, 1, released)
 		if rel := brokertest.Expect[*packets.Pubrel](c); rel.PacketID != sent.PacketID {
 			t.Fatalf("PUBREL for %d; want %d", rel.PacketID, sent.PacketID)
@@ -222,29 +229,12 @@ func receivers() {
 }
 
 func retries() {
-	mqtt5("MQTT-4.4.0-1", "not on a living connection", func(t *T) {
+	timed5("MQTT-4.4.0-1", "not on a living connection", func(t *T) {
 		sub, _ := first(t, 2)
 		time.Sleep(1500 * time.Millisecond)
 		sub.ExpectNothing()
 	})
-	mqtt5("MQTT-4.4.0-1", "after a reconnect", func(t *T) {
-		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
-		sub, pub := t.Connect(p), t.Client()
-		sub.Subscribe(2, topic)
-		var sent []*packets.Publish
-		for i := range 4 {
-			pub.Publish(topic, fmt.Sprint(i), packets.QoS(1+i%2))
-			sent = append(sent, sub.ExpectPublish(topic, fmt.Sprint(i)))
-		}
-		sub.Conn.Close()
-		sub = t.Connect(p)
-		for i, want := range sent {
-			if got := sub.ExpectPublish(topic, fmt.Sprint(i)); got.PacketID != want.PacketID || !got.Dup {
-				t.Fatalf("message %d: identifier %d, DUP %v; want %d, true", i, got.PacketID, got.Dup, want.PacketID)
-			}
-		}
-		sub.ExpectNothing()
-	})
+	mqtt5("MQTT-4.4.0-1", "after a reconnect", resendsWithIdentifiers)
 	mqtt5("MQTT-4.4.0-2", "", func(t *T) {
 		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
 		sub, pub := t.Connect(p), t.Client()
@@ -257,38 +247,106 @@ func retries() {
 		sub.Conn.Close()
 		t.Connect(p).ExpectNothing()
 	})
-	mqtt5("MQTT-4.5.0-1", "", func(t *T) {
-		topic, p := t.Unique("t"), t.durable(t.Unique("c"))
-		online, offline := t.Client(), t.Connect(p)
-		online.Subscribe(1, topic)
-		offline.Subscribe(1, topic)
-		leave(offline, packets.Success)
-		t.Client().Publish(topic, "x", 1)
-		online.ExpectPublish(topic, "x")
-		t.Connect(p).ExpectPublish(topic, "x")
-	})
+	mqtt5("MQTT-4.5.0-1", "", addsToEverySession)
+}
+
+// resendsWithIdentifiers: what was not acknowledged comes again with the same
+// identifiers.
+func resendsWithIdentifiers(t *T) {
+	topic, p := t.Unique("t"), t.durable(t.Unique("c"))
+	sub, pub := t.Connect(p), t.Client()
+	sub.Subscribe(2, topic)
+	sent := map[string]uint16{}
+	for i := range 4 {
+		pub.Publish(topic, fmt.Sprint(i), packets.QoS(1+i%2))
+		sent[fmt.Sprint(i)] = sub.ExpectPublish(topic, fmt.Sprint(i)).PacketID
+	}
+	sub.Conn.Close()
+	sub = t.Connect(p)
+	for range sent {
+		if got := brokertest.Expect[*packets.Publish](sub); got.PacketID != sent[string(got.Payload)] {
+			t.Fatalf("message %s: identifier %d; want %d", got.Payload, got.PacketID, sent[string(got.Payload)])
+		}
+	}
+	sub.ExpectNothing()
+}
+
+// addsToEverySession: a message comes to each client with a subscription, whether
+// it is connected or not.
+func addsToEverySession(t *T) {
+	topic, p := t.Unique("t"), t.durable(t.Unique("c"))
+	online, offline := t.Client(), t.Connect(p)
+	online.Subscribe(1, topic)
+	offline.Subscribe(1, topic)
+	leave(offline, packets.Success)
+	t.Client().Publish(topic, "x", 1)
+	online.ExpectPublish(topic, "x")
+	t.Connect(p).ExpectPublish(topic, "x")
 }
 
 func orders() {
-	inOrder := func(t *T) {
-		topic := t.Unique("t")
-		sub, pub := t.Client(), t.Client()
-		sub.Subscribe(2, topic)
-		for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
-			for i := range 10 {
-				pub.Publish(topic, fmt.Sprint(qos, i), qos)
-			}
-			var got []*packets.Publish
-			for i := range 10 {
-				got = append(got, sub.ExpectPublish(topic, fmt.Sprint(qos, i)))
-			}
-			for _, p := range got {
-				sub.Accept(p)
-			}
+	mqtt5("MQTT-4.6.0-1", "", resendsInOrder)
+	mqtt5("MQTT-4.6.0-5", "", inOrder)
+	mqtt5("MQTT-4.6.0-6", "", everyTopicInOrder)
+}
+
+// resendsInOrder: what was not acknowledged comes again in the order in which it
+// came first.
+func resendsInOrder(t *T) {
+	topic, p := t.Unique("t"), t.durable(t.Unique("c"))
+	sub, pub := t.Connect(p), t.Client()
+	sub.Subscribe(2, topic)
+	for i := range 6 {
+		pub.Publish(topic, fmt.Sprint(i), packets.QoS(1+i%2))
+		sub.ExpectPublish(topic, fmt.Sprint(i))
+	}
+	sub.Conn.Close()
+	sub = t.Connect(p)
+	for i := range 6 {
+		sub.ExpectPublish(topic, fmt.Sprint(i))
+	}
+}
+
+// inOrder: messages of one client on one topic with one QoS keep their order.
+func inOrder(t *T) {
+	topic := t.Unique("t")
+	sub, pub := t.Client(), t.Client()
+	sub.Subscribe(2, topic)
+	for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
+		for i := range 10 {
+			pub.Publish(topic, fmt.Sprint(qos, i), qos)
+		}
+		var got []*packets.Publish
+		for i := range 10 {
+			got = append(got, sub.ExpectPublish(topic, fmt.Sprint(qos, i)))
+		}
+		for _, p := range got {
+			sub.Accept(p)
 		}
 	}
-	for _, id := range []string{"MQTT-4.6.0-1", "MQTT-4.6.0-5", "MQTT-4.6.0-6"} {
-		mqtt5(id, "", inOrder)
+}
+
+// everyTopicInOrder: so does each of several topics.
+func everyTopicInOrder(t *T) {
+	root := t.Unique("t")
+	topics := brokertest.Topics(root, 3)
+	sub, pub := t.Client(), t.Client()
+	sub.Subscribe(1, root+"/#")
+	for i := range 10 {
+		for _, topic := range topics {
+			pub.Publish(topic, fmt.Sprint(i), 1)
+		}
+	}
+	got := map[string][]string{}
+	for range 10 * len(topics) {
+		p := brokertest.Expect[*packets.Publish](sub)
+		got[string(p.Topic)] = append(got[string(p.Topic)], string(p.Payload))
+		sub.Accept(p)
+	}
+	for _, topic := range topics {
+		if !slices.IsSorted(got[topic]) || len(got[topic]) != 10 {
+			t.Fatalf("on %s: %v", topic, got[topic])
+		}
 	}
 }
 
@@ -405,7 +463,7 @@ func sharing() {
 		chosen.Accept(chosen.ExpectPublish(topic, "x"))
 		other.ExpectNothing()
 	})
-	mqtt5("MQTT-4.8.2-5", "", func(t *T) {
+	timed5("MQTT-4.8.2-5", "", func(t *T) {
 		_, _, other := cutOff(t, 1)
 		time.Sleep(2500 * time.Millisecond)
 		other.ExpectNothing()

@@ -1,12 +1,8 @@
 package conformance_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/internal/brokertest"
@@ -41,13 +37,6 @@ func each(run func(t *T), ids ...string) {
 	}
 }
 
-// session311 is a CONNECT with CleanSession 0.
-func (t *T) session311(id string) packets.Connect {
-	p := t.CONNECT()
-	p.ClientID, p.CleanStart = []byte(id), false
-	return p
-}
-
 func init() {
 	packets311()
 	connect311()
@@ -73,8 +62,8 @@ func packets311() {
 	closes311("MQTT-2.3.1-1", "UNSUBSCRIBE", 0xA2, 5, 0, 0, 0, 1, 'a')
 	each(func(t *T) {
 		sub, got := first(t, 1)
-		if got[0].PacketID == 0 || got[0].PacketID == got[1].PacketID {
-			t.Fatalf("identifiers %d and %d", got[0].PacketID, got[1].PacketID)
+		if got[0].PacketID == 0 || got[0].PacketID == got[1].PacketID || got[0].Dup || got[0].QoS != 1 {
+			t.Fatalf("identifiers %d and %d, %v, DUP %v", got[0].PacketID, got[1].PacketID, got[0].QoS, got[0].Dup)
 		}
 		sub.Accept(got[0])
 	}, "MQTT-2.3.1-4", "MQTT-4.3.2-1")
@@ -85,23 +74,40 @@ func packets311() {
 		pub.SendRaw(append([]byte{0x30, byte(len(topic) + 4)}, append(text(topic), 'h', 'i')...))
 		sub.ExpectPublish(topic, "hi")
 	})
-	each(func(t *T) {
+	mqtt311("MQTT-2.3.1-6", "", func(t *T) {
 		c := t.Client()
 		for _, id := range []uint16{1, 256, 65535} { // the client checks them
 			c.PublishWith(packets.Publish{Topic: []byte("a"), QoS: 1, PacketID: id})
 			c.PublishWith(packets.Publish{Topic: []byte("a"), QoS: 2, PacketID: id})
 		}
-	}, "MQTT-2.3.1-6", "MQTT-3.3.4-1")
-	each(func(t *T) {
-		c, topic := t.Client(), t.Unique("t")
-		for _, id := range []uint16{1, 256, 65535} {
-			c.SubscribeWith(packets.Subscribe{PacketID: id, Subscriptions: packets.Subscriptions(nil).Append(subscription(topic, 0))})
-			c.Send(&packets.Unsubscribe{PacketID: id, Filters: packets.Filters(nil).Append(topic)})
+	})
+	mqtt311("MQTT-3.3.4-1", "", func(t *T) {
+		c := t.Client()
+		for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
+			c.Publish("a", "x", qos)
+		}
+	})
+	subscribesWith := func(t *T, ids ...uint16) {
+		c := t.Client()
+		for _, id := range ids { // the client checks them
+			c.SubscribeWith(packets.Subscribe{PacketID: id, Subscriptions: packets.Subscriptions(nil).Append(subscription("a", 0))})
+		}
+	}
+	unsubscribesWith := func(t *T, ids ...uint16) {
+		c := t.Client()
+		for _, id := range ids {
+			c.Send(&packets.Unsubscribe{PacketID: id, Filters: packets.Filters(nil).Append("a")})
 			if ack := brokertest.Expect[*packets.Unsuback](c); ack.PacketID != id {
 				t.Fatalf("UNSUBACK for %d; want %d", ack.PacketID, id)
 			}
 		}
-	}, "MQTT-2.3.1-7", "MQTT-3.8.4-1", "MQTT-3.8.4-2", "MQTT-3.10.4-4", "MQTT-3.10.4-5")
+	}
+	mqtt311("MQTT-2.3.1-7", "SUBACK", func(t *T) { subscribesWith(t, 1, 256, 65535) })
+	mqtt311("MQTT-2.3.1-7", "UNSUBACK", func(t *T) { unsubscribesWith(t, 1, 256, 65535) })
+	mqtt311("MQTT-3.8.4-1", "", answersSubscribe)
+	mqtt311("MQTT-3.8.4-2", "", func(t *T) { subscribesWith(t, 2, 300, 65534) })
+	mqtt311("MQTT-3.10.4-4", "", func(t *T) { unsubscribesWith(t, 2, 300, 65534) })
+	mqtt311("MQTT-3.10.4-5", "", answersUnsubscribe)
 	mqtt311("MQTT-3.12.4-1", "", func(t *T) { t.Client().ExpectNothing() })
 }
 
@@ -109,8 +115,8 @@ func connect311() {
 	id := text("c")
 	mqtt311("MQTT-3.1.0-1", "", func(t *T) {
 		for _, b := range [][]byte{{0xC0, 0}, {0x30, 3, 0, 1, 'a'}, {0x82, 6, 0, 1, 0, 1, 'a', 0}, {0xE0, 0}, {0x20, 2, 0, 0}} {
-			c := t.Dial()
-			c.SendRaw(b)
+			c, p := t.Dial(), t.CONNECT()
+			c.SendRaw(append(b, raw(t, &p)...)) // it is too late for that
 			c.ExpectClosed()
 		}
 	})
@@ -186,16 +192,48 @@ func connect311() {
 		p := t.CONNECT()
 		p.ClientID, p.CleanStart = nil, false
 		c, ack := t.TryConnect(p)
-		if ack.Reason != packets.ClientIdentifierNotValid || ack.SessionPresent { // return code 2
+		if ack.Reason != packets.ClientIdentifierNotValid { // return code 2
 			t.Fatalf("CONNACK with %v", ack.Reason)
 		}
 		c.ExpectClosed()
-	}, "MQTT-3.1.3-7", "MQTT-3.1.3-8", "MQTT-3.1.3-9", "MQTT-3.2.2-4", "MQTT-3.2.2-5")
-	each(func(t *T) {
-		if _, ack := t.TryConnect(t.CONNECT()); ack.Reason != packets.Success || ack.SessionPresent {
+	}, "MQTT-3.1.3-7", "MQTT-3.1.3-8")
+	mqtt311("MQTT-3.1.3-9", "", func(t *T) {
+		t.With(petrel.Options{Hooks: []petrel.Hook{refuser{packets.ClientIdentifierNotValid}}})
+		c, ack := t.TryConnect(t.CONNECT())
+		if ack.Reason != packets.ClientIdentifierNotValid {
+			t.Fatalf("CONNACK with %v", ack.Reason)
+		}
+		c.ExpectClosed()
+	})
+	mqtt311("MQTT-3.2.2-4", "", func(t *T) {
+		t.With(petrel.Options{Hooks: []petrel.Hook{refuser{packets.NotAuthorized}}})
+		p := t.durable(t.Unique("c"))
+		p.HasUserName, p.UserName = true, []byte("good")
+		leave(t.Connect(p), packets.Success)
+		p.UserName = []byte("bad") // now there is a session, but not for this one
+		if _, ack := t.TryConnect(p); ack.Reason == packets.Success || ack.SessionPresent {
+			t.Fatalf("CONNACK with %v, session present %v", ack.Reason, ack.SessionPresent)
+		}
+	})
+	mqtt311("MQTT-3.2.2-5", "", func(t *T) {
+		t.With(petrel.Options{Hooks: []petrel.Hook{refuser{packets.NotAuthorized}}})
+		c, _ := t.TryConnect(t.CONNECT())
+		c.ExpectClosed()
+	})
+	mqtt311("MQTT-3.1.4-4", "", func(t *T) { t.Client() })
+	mqtt311("MQTT-3.2.0-1", "", func(t *T) {
+		c, p := t.Dial(), t.CONNECT()
+		c.Send(&p, &packets.Pingreq{})
+		brokertest.Expect[*packets.Connack](c)
+	})
+	mqtt311("MQTT-3.2.2-1", "", func(t *T) {
+		p := t.durable(t.Unique("c"))
+		leave(t.Connect(p), 0)
+		p.CleanStart = true
+		if _, ack := t.TryConnect(p); ack.Reason != packets.Success || ack.SessionPresent {
 			t.Fatalf("%v, session present %v", ack.Reason, ack.SessionPresent)
 		}
-	}, "MQTT-3.1.4-4", "MQTT-3.2.0-1", "MQTT-3.2.2-1")
+	})
 	mqtt311("MQTT-3.1.4-5", "", func(t *T) {
 		topic := t.Unique("t")
 		watch, c := t.Client(), t.Dial()
@@ -212,471 +250,4 @@ func connect311() {
 		c.SendRaw(connectBytes("MQTT", 4, 3, 60, id))
 		c.ExpectClosed()
 	})
-}
-
-func session311() {
-	each(func(t *T) {
-		id, topic := t.Unique("c"), t.Unique("t")
-		c, ack := t.TryConnect(t.session311(id))
-		if ack.SessionPresent {
-			t.Fatal("session present before there was one")
-		}
-		c.Subscribe(1, topic)
-		leave(c, 0)
-		t.Client().Publish(topic, "1", 1)
-		t.Client().Publish(topic, "2", 2)
-		c, ack = t.TryConnect(t.session311(id))
-		if !ack.SessionPresent {
-			t.Fatal("session not present")
-		}
-		c.Accept(c.ExpectPublish(topic, "1"))
-		c.Accept(c.ExpectPublish(topic, "2"))
-		leave(c, 0)
-		p := t.session311(id)
-		p.CleanStart = true
-		c, ack = t.TryConnect(p)
-		if ack.SessionPresent {
-			t.Fatal("session present with CleanSession 1")
-		}
-		t.Client().Publish(topic, "3", 1)
-		c.ExpectNothing()
-		leave(c, 0)
-		if _, ack = t.TryConnect(t.session311(id)); ack.SessionPresent {
-			t.Fatal("the state of a clean session was reused")
-		}
-	}, "MQTT-3.1.2-4", "MQTT-3.1.2-5", "MQTT-3.1.2-6", "MQTT-3.1.3-2", "MQTT-3.1.4-3", "MQTT-3.2.2-2", "MQTT-3.2.2-3", "MQTT-4.1.0-1", "MQTT-4.5.0-1")
-	mqtt311("MQTT-3.1.2-7", "", func(t *T) {
-		topic := t.Unique("t")
-		c := t.Client()
-		c.PublishWith(packets.Publish{Topic: []byte(topic), Payload: []byte("kept"), QoS: 1, Retain: true})
-		leave(c, 0)
-		late := t.Client()
-		late.Subscribe(0, topic)
-		late.ExpectPublish(topic, "kept")
-		late.Send(&packets.Publish{Topic: []byte(topic), Retain: true})
-	})
-	each(func(t *T) {
-		watch := expectWill(t, packets.Will{}, func(c *brokertest.Client) { c.Conn.Close() })
-		watch.ExpectNothing()
-		expectWill(t, packets.Will{}, func(c *brokertest.Client) { c.SendRaw([]byte{0x00, 0}) })
-	}, "MQTT-3.1.2-8", "MQTT-3.1.2-10")
-	each(func(t *T) { expectNoWill(t, func(c *brokertest.Client) { leave(c, 0) }) }, "MQTT-3.14.4-3", "MQTT-3.1.2-12")
-	mqtt311("MQTT-3.1.2-16", "", func(t *T) {
-		topic := t.Unique("t")
-		expectWill(t, packets.Will{Topic: []byte(topic)}, func(c *brokertest.Client) { c.Conn.Close() })
-		late := t.Client()
-		late.Subscribe(0, topic)
-		late.ExpectNothing()
-	})
-	mqtt311("MQTT-3.1.2-17", "", func(t *T) {
-		topic := t.Unique("t")
-		expectWill(t, packets.Will{Topic: []byte(topic), Retain: true}, func(c *brokertest.Client) { c.Conn.Close() })
-		late := t.Client()
-		late.Subscribe(0, topic)
-		if p := late.ExpectPublish(topic, "will"); !p.Retain {
-			t.Fatal("RETAIN is 0")
-		}
-		late.Send(&packets.Publish{Topic: []byte(topic), Retain: true})
-	})
-	mqtt311("MQTT-3.1.2-24", "", func(t *T) {
-		topic := t.Unique("t")
-		watch, p := t.Client(), t.CONNECT()
-		watch.Subscribe(0, topic)
-		p.KeepAlive, p.HasWill, p.Will = 2, true, packets.Will{Topic: []byte(topic), Payload: []byte("will")}
-		c := t.Connect(p)
-		time.Sleep(1600 * time.Millisecond)
-		c.ExpectNothing()
-		time.Sleep(1600 * time.Millisecond)
-		watch.ExpectNothing()
-		c.ExpectClosed()
-		watch.ExpectPublish(topic, "will")
-	})
-	mqtt311("MQTT-3.1.4-2", "", func(t *T) {
-		topic := t.Unique("t")
-		watch, p := t.Client(), t.CONNECT()
-		watch.Subscribe(0, topic)
-		p.HasWill, p.Will = true, packets.Will{Topic: []byte(topic), Payload: []byte("will")}
-		old := t.Connect(p)
-		p.HasWill = false
-		t.Connect(p).ExpectNothing()
-		old.ExpectClosed()
-		watch.ExpectPublish(topic, "will")
-	})
-	mqtt311("MQTT-3.14.1-1", "", func(t *T) {
-		expectWill(t, packets.Will{}, func(c *brokertest.Client) { c.SendRaw([]byte{0xE1, 0}) })
-	})
-	mqtt311("MQTT-3.14.4-2", "", func(t *T) {
-		topic := t.Unique("t")
-		watch, c := t.Client(), t.Client()
-		watch.Subscribe(0, topic)
-		c.Send(&packets.Disconnect{}, &packets.Publish{Topic: []byte(topic)})
-		c.ExpectClosed()
-		watch.ExpectNothing()
-	})
-	mqtt311("MQTT-4.1.0-2", "", func(t *T) {
-		topic := t.Unique("t")
-		c := t.Client()
-		c.Subscribe(1, topic)
-		time.Sleep(time.Second)
-		t.Client().Publish(topic, "x", 1)
-		c.ExpectPublish(topic, "x")
-	})
-}
-
-func publish311() {
-	each(func(t *T) {
-		topic, p := t.Unique("t"), t.session311(t.Unique("c"))
-		sub, pub := t.Connect(p), t.Client()
-		sub.Subscribe(2, topic)
-		var sent []*packets.Publish
-		for i := range 4 {
-			pub.Publish(topic, fmt.Sprint(i), packets.QoS(1+i%2))
-			sent = append(sent, sub.ExpectPublish(topic, fmt.Sprint(i)))
-		}
-		sub.Conn.Close()
-		sub = t.Connect(p)
-		for i, want := range sent {
-			got := sub.ExpectPublish(topic, fmt.Sprint(i))
-			if got.PacketID != want.PacketID || !got.Dup || want.Dup {
-				t.Fatalf("message %d: identifier %d, DUP %v", i, got.PacketID, got.Dup)
-			}
-			sent[i] = got
-		}
-		for _, p := range sent {
-			sub.Accept(p)
-		}
-		sub.ExpectNothing()
-	}, "MQTT-3.3.1-1", "MQTT-4.4.0-1", "MQTT-4.6.0-1")
-	each(func(t *T) {
-		topic := t.Unique("t")
-		sub := t.Client()
-		sub.Subscribe(2, topic)
-		pub := t.Client()
-		for qos := packets.AtLeastOnce; qos <= packets.ExactlyOnce; qos++ {
-			pub.PublishWith(packets.Publish{Topic: []byte(topic), QoS: qos, Dup: true})
-			got := sub.ExpectPublish(topic, "")
-			if got.Dup {
-				t.Fatal("DUP was passed on")
-			}
-			sub.Accept(got)
-		}
-	}, "MQTT-3.3.1-2", "MQTT-3.3.1-3")
-	closes311("MQTT-3.3.1-2", "from a client", 0x38, 3, 0, 1, 'a')
-	closes311("MQTT-3.3.1-4", "", 0x36, 5, 0, 1, 'a', 0, 1)
-	each(func(t *T) {
-		topic := t.Unique("t")
-		live := t.Client()
-		live.Subscribe(2, topic)
-		for _, qos := range []packets.QoS{1, 0} {
-			payload := qos.String()
-			t.keep(packets.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: qos})
-			got := live.ExpectPublish(topic, payload)
-			if got.Retain {
-				t.Fatal("RETAIN to an established subscription")
-			}
-			live.Accept(got)
-			late := t.Client()
-			late.Subscribe(2, topic)
-			if got := late.ExpectPublish(topic, payload); !got.Retain || got.QoS != qos {
-				t.Fatalf("RETAIN %v, %v to a new subscription", got.Retain, got.QoS)
-			}
-		}
-		t.Client().Publish(topic, "not kept", 1)
-		live.Accept(live.ExpectPublish(topic, "not kept"))
-		late := t.Client()
-		late.Subscribe(0, topic)
-		late.ExpectPublish(topic, "QoS 0")
-		t.keep(packets.Publish{Topic: []byte(topic), QoS: 1})
-		live.Accept(live.ExpectPublish(topic, ""))
-		last := t.Client()
-		last.Subscribe(0, topic)
-		last.ExpectNothing()
-	}, "MQTT-3.3.1-5", "MQTT-3.3.1-6", "MQTT-3.3.1-7", "MQTT-3.3.1-8", "MQTT-3.3.1-9", "MQTT-3.3.1-10", "MQTT-3.3.1-11", "MQTT-3.3.1-12")
-	closes311("MQTT-3.3.2-1", "", 0x30, 4, 0, 2, 'a', 0xFF)
-	for _, id := range []string{"MQTT-3.3.2-2", "MQTT-4.7.1-1"} {
-		closes311(id, "#", 0x30, 3, 0, 1, '#')
-		closes311(id, "a/+", 0x30, 5, 0, 3, 'a', '/', '+')
-	}
-	mqtt311("MQTT-3.3.2-3", "", func(t *T) {
-		root := t.Unique("t")
-		sub, pub := t.Client(), t.Client()
-		sub.Subscribe(0, root+"/+/c")
-		for _, topic := range []string{"/a/b", "/c", "/b/c"} {
-			pub.Publish(root+topic, topic, 1)
-		}
-		sub.ExpectPublish(root+"/b/c", "/b/c")
-		sub.ExpectNothing()
-	})
-	mqtt311("MQTT-3.3.5-1", "", func(t *T) {
-		topic := t.Unique("t")
-		sub := t.Client()
-		sub.Subscribe(0, topic)
-		sub.Subscribe(2, topic+"/#")
-		t.Client().Publish(topic, "x", 2)
-		sub.Send(&packets.Pingreq{})
-		var highest packets.QoS
-		for {
-			p, ok := sub.Receive().(*packets.Publish)
-			if !ok {
-				break
-			}
-			highest = max(highest, p.QoS)
-		}
-		if highest != 2 {
-			t.Fatalf("the highest is %v", highest)
-		}
-	})
-	mqtt311("MQTT-3.3.5-2", "", func(t *T) {
-		t.With(petrel.Options{Hooks: []petrel.Hook{petrel.AuthorizerFunc(func(_ context.Context, r *petrel.AccessRequest) error {
-			if r.Action == petrel.Publish {
-				return errors.New("no")
-			}
-			return nil
-		})}})
-		watch, c := t.Client(), t.Client()
-		watch.Subscribe(0, "#")
-		c.Publish("a", "x", 1)
-		c.Publish("a", "x", 2)
-		watch.ExpectNothing()
-	})
-}
-
-func subscribe311() {
-	closes311("MQTT-3.8.3-1", "", 0x82, 7, 0, 1, 0, 2, 'a', 0xFF, 0)
-	closes311("MQTT-3.8.3-3", "", 0x82, 2, 0, 1)
-	for _, options := range []byte{3, 4, 0x10, 0x80} {
-		closes311("MQTT-3.8.3-4", fmt.Sprintf("0x%02X", options), 0x82, 6, 0, 1, 0, 1, 'a', options)
-	}
-	closes311("MQTT-3.10.3-1", "", 0xA2, 6, 0, 1, 0, 2, 'a', 0xFF)
-	closes311("MQTT-3.10.3-2", "", 0xA2, 2, 0, 1)
-	closes311("MQTT-4.7.3-1", "", 0x30, 2, 0, 0)
-	closes311("MQTT-4.7.3-2", "", 0x30, 4, 0, 2, 'a', 0)
-	mqtt311("MQTT-3.8.3-2", "", func(t *T) {
-		t.With(petrel.Options{DisableWildcardSubscriptions: true})
-		c := t.Client()
-		c.Send(&packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(subscription("a/+", 0))})
-		if p, ok := c.Next(); ok {
-			if codes := p.(*packets.Suback).Reasons; !slices.Equal(codes, []packets.ReasonCode{packets.UnspecifiedError}) {
-				t.Fatalf("SUBACK with %v", codes)
-			}
-		} else {
-			t.Saw("a plain close")
-		}
-	})
-	mqtt311("MQTT-3.8.4-3", "", func(t *T) {
-		topic := t.Unique("t")
-		t.keep(packets.Publish{Topic: []byte(topic), Payload: []byte("kept"), QoS: 1})
-		c := t.Client()
-		for qos := packets.AtMostOnce; qos <= packets.AtLeastOnce; qos++ {
-			c.Subscribe(qos, topic)
-			c.Accept(c.ExpectPublish(topic, "kept"))
-		}
-		t.Client().Publish(topic, "live", 1)
-		if got := c.ExpectPublish(topic, "live"); got.QoS != 1 {
-			t.Fatalf("%v", got.QoS)
-		}
-		c.ExpectNothing()
-	})
-	each(func(t *T) {
-		root := t.Unique("t")
-		c := t.Client()
-		codes := c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions(nil).
-			Append(subscription(root+"/a", 2)).Append(subscription(root+"/d/#", 1)).Append(subscription(root+"/b", 0)).Append(subscription(root+"/a", 1))})
-		if want := []packets.ReasonCode{2, 1, 0, 1}; !slices.Equal(codes, want) {
-			t.Fatalf("SUBACK with %v; want %v", codes, want)
-		}
-		t.Client().Publish(root+"/a", "x", 2)
-		if got := c.ExpectPublish(root+"/a", "x"); got.QoS != 1 {
-			t.Fatalf("%v", got.QoS)
-		}
-		c.ExpectNothing()
-	}, "MQTT-3.8.4-4", "MQTT-3.8.4-5", "MQTT-3.9.3-1", "MQTT-3.9.3-2")
-	mqtt311("MQTT-3.8.4-6", "", func(t *T) {
-		for granted := packets.AtMostOnce; granted <= packets.ExactlyOnce; granted++ {
-			topic := t.Unique("t")
-			c, pub := t.Client(), t.Client()
-			c.Subscribe(granted, topic)
-			for published := packets.AtMostOnce; published <= packets.ExactlyOnce; published++ {
-				pub.Publish(topic, "x", published)
-				got := c.ExpectPublish(topic, "x")
-				if got.QoS != min(granted, published) {
-					t.Fatalf("published with %v, granted %v: got %v", published, granted, got.QoS)
-				}
-				c.Accept(got)
-			}
-		}
-	})
-	each(func(t *T) {
-		root := t.Unique("t")
-		c, pub := t.Client(), t.Client()
-		c.Subscribe(0, root+"/+", root+"/#", root+"/a")
-		c.Send(&packets.Unsubscribe{PacketID: 9, Filters: packets.Filters(nil).Append(root + "/a").Append(root + "/b").Append(root + "/+")})
-		brokertest.Expect[*packets.Unsuback](c) // one for all, and no reason codes: the client would not decode them
-		pub.Publish(root+"/a", "x", 1)
-		c.ExpectPublish(root+"/a", "x")
-		c.Send(&packets.Unsubscribe{PacketID: 10, Filters: packets.Filters(nil).Append(root + "/#")})
-		brokertest.Expect[*packets.Unsuback](c)
-		pub.Publish(root+"/a", "y", 1)
-		c.ExpectNothing()
-	}, "MQTT-3.10.4-1", "MQTT-3.10.4-2", "MQTT-3.10.4-6")
-	mqtt311("MQTT-3.10.4-3", "", func(t *T) {
-		topic := t.Unique("t")
-		c, pub := t.Client(), t.Client()
-		c.Subscribe(2, topic)
-		pub.Publish(topic, "1", 1)
-		pub.Publish(topic, "2", 2)
-		one, two := c.ExpectPublish(topic, "1"), c.ExpectPublish(topic, "2")
-		c.Send(&packets.Unsubscribe{PacketID: 9, Filters: packets.Filters(nil).Append(topic)})
-		brokertest.Expect[*packets.Unsuback](c)
-		c.Accept(one)
-		c.Accept(two)
-		c.ExpectNothing()
-	})
-	for id, filters := range map[string][]string{
-		"MQTT-4.7.1-2": {"a#", "#/a", "a/#/b", "##"}, "MQTT-4.7.1-3": {"a+", "+a", "a/+b/c"}, "MQTT-4.7.3-1": {""},
-	} {
-		for _, filter := range filters {
-			mqtt311(id, strings.ReplaceAll(filter, "/", "|")+" as a filter", func(t *T) {
-				c := t.Client()
-				c.Send(&packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(subscription(filter, 0))})
-				p, ok := c.Next()
-				if !ok {
-					t.Saw("a plain close")
-					return
-				}
-				if codes := p.(*packets.Suback).Reasons; !slices.Equal(codes, []packets.ReasonCode{packets.UnspecifiedError}) {
-					t.Fatalf("SUBACK with %v", codes)
-				}
-				t.Saw("SUBACK 0x80")
-			})
-		}
-	}
-	mqtt311("MQTT-4.7.2-1", "", func(t *T) {
-		t.With(petrel.Options{})
-		c, watch := t.Client(), t.Client()
-		c.Subscribe(0, "#", "+/x")
-		watch.Subscribe(0, "$else/+")
-		watch.Send(&packets.Publish{Topic: []byte("$else/x"), Payload: []byte("x")})
-		watch.ExpectPublish("$else/x", "x")
-		c.ExpectNothing()
-	})
-	mqtt311("MQTT-4.7.3-4", "", func(t *T) {
-		root := t.Unique("t")
-		sub, pub := t.Client(), t.Client()
-		sub.Subscribe(0, root+"/\u00E9")
-		for i, topic := range []string{"/e\u0301", "/\u00C9", "/e", "/\u00E9/", "/\u00E9"} {
-			pub.Publish(root+topic, fmt.Sprint(i), 1)
-		}
-		sub.ExpectPublish(root+"/\u00E9", "4")
-		sub.ExpectNothing()
-	})
-}
-
-func flows311() {
-	mqtt311("MQTT-4.3.1-1", "", func(t *T) {
-		if _, got := first(t, 0); got[0].QoS != 0 || got[0].Dup {
-			t.Fatalf("%v, DUP %v", got[0].QoS, got[0].Dup)
-		}
-	})
-	// again sends a PUBLISH twice with the same identifier, and wants it passed on n times.
-	again := func(qos packets.QoS, n int, end, last func(c *brokertest.Client)) func(t *T) {
-		return func(t *T) {
-			topic := t.Unique("t")
-			watch, c := t.Client(), t.Client()
-			watch.Subscribe(0, topic)
-			for i := range 2 {
-				c.Send(&packets.Publish{Topic: []byte(topic), QoS: qos, PacketID: 7, Dup: i > 0})
-				end(c)
-			}
-			last(c)
-			for range n {
-				watch.ExpectPublish(topic, "")
-			}
-			watch.ExpectNothing()
-		}
-	}
-	mqtt311("MQTT-4.3.2-2", "", again(1, 2, func(c *brokertest.Client) { brokertest.Expect[*packets.Puback](c) }, nothing))
-	mqtt311("MQTT-4.3.3-2", "before PUBREL", again(2, 1, func(c *brokertest.Client) { brokertest.Expect[*packets.Pubrec](c) }, release))
-	mqtt311("MQTT-4.3.3-2", "after PUBCOMP", again(2, 2, func(c *brokertest.Client) {
-		brokertest.Expect[*packets.Pubrec](c)
-		release(c)
-	}, nothing))
-	mqtt311("MQTT-4.3.3-1", "", func(t *T) {
-		topic, p := t.Unique("t"), t.session311(t.Unique("c"))
-		sub := t.Connect(p)
-		sub.Subscribe(2, topic)
-		t.Client().Publish(topic, "x", 2)
-		got := sub.ExpectPublish(topic, "x")
-		sub.Send(&packets.Pubrec{PacketID: got.PacketID})
-		if rel := brokertest.Expect[*packets.Pubrel](sub); rel.PacketID != got.PacketID || got.Dup {
-			t.Fatalf("PUBREL for %d; want %d", rel.PacketID, got.PacketID)
-		}
-		sub.Conn.Close()
-		sub = t.Connect(p)
-		if rel := brokertest.Expect[*packets.Pubrel](sub); rel.PacketID != got.PacketID {
-			t.Fatalf("PUBREL for %d; want %d", rel.PacketID, got.PacketID)
-		}
-		sub.Send(&packets.Pubcomp{PacketID: got.PacketID})
-		sub.ExpectNothing()
-	})
-	answers := func(qos packets.QoS) func(t *T) {
-		return func(t *T) {
-			c := t.Client()
-			var burst []packets.Packet
-			for id := uint16(1); id <= 20; id++ {
-				burst = append(burst, &packets.Publish{Topic: []byte("a"), QoS: qos, PacketID: id * 7})
-			}
-			c.Send(burst...)
-			for id := uint16(1); id <= 20; id++ {
-				var got uint16
-				switch p := c.Receive().(type) {
-				case *packets.Puback:
-					got = p.PacketID
-				case *packets.Pubrec:
-					got = p.PacketID
-				}
-				if got != id*7 {
-					t.Fatalf("answer %d is for %d; want %d", id, got, id*7)
-				}
-			}
-		}
-	}
-	mqtt311("MQTT-4.6.0-2", "", answers(1))
-	mqtt311("MQTT-4.6.0-3", "", answers(2))
-	mqtt311("MQTT-4.6.0-4", "", func(t *T) {
-		topic := t.Unique("t")
-		sub, pub := t.Client(), t.Client()
-		sub.Subscribe(2, topic)
-		var ids []uint16
-		for i := range 10 {
-			pub.Publish(topic, fmt.Sprint(i), 2)
-			ids = append(ids, sub.ExpectPublish(topic, fmt.Sprint(i)).PacketID)
-		}
-		slices.Reverse(ids)
-		for _, id := range ids {
-			sub.Send(&packets.Pubrec{PacketID: id})
-		}
-		for _, id := range ids {
-			if rel := brokertest.Expect[*packets.Pubrel](sub); rel.PacketID != id {
-				t.Fatalf("PUBREL for %d; want %d", rel.PacketID, id)
-			}
-		}
-	})
-	each(func(t *T) {
-		topic := t.Unique("t")
-		sub, pub := t.Client(), t.Client()
-		sub.Subscribe(2, topic)
-		for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
-			for i := range 10 {
-				pub.Publish(topic, fmt.Sprint(qos, i), qos)
-			}
-			var got []*packets.Publish
-			for i := range 10 {
-				got = append(got, sub.ExpectPublish(topic, fmt.Sprint(qos, i)))
-			}
-			for _, p := range got {
-				sub.Accept(p)
-			}
-		}
-	}, "MQTT-4.6.0-5", "MQTT-4.6.0-6")
 }

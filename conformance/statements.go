@@ -10,7 +10,11 @@
 //
 // Where the standard leaves several outcomes a test accepts each of them, and
 // says which one it saw. A test that needs a broker set up in a certain way is
-// skipped with -target, and names the option of petrel that it needs.
+// skipped with -target, and names the option of petrel that it needs. What lets
+// time pass runs in fake time in the process, and in real time with -target.
+//
+// That the tests can fail is shown by MUTATIONS.md: many ways of being a broken
+// broker, and for each the statements whose tests catch it.
 package conformance
 
 import (

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
 	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/listeners"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -22,21 +24,52 @@ var targetFlag = flag.String("target", "", "`HOST:PORT` of the broker to test ov
 
 // statementTest is a test of one statement. Several may have the same id.
 type statementTest struct {
-	id   string
-	name string // what it looks at, if that is not all of the statement
-	run  func(t *T)
+	id    string
+	name  string // what it looks at, if that is not all of the statement
+	needs need
+	run   func(t *T)
+}
+
+// need is what a test needs besides a broker.
+type need byte
+
+const (
+	noMore need = iota
+	passingTime
+	network
+)
+
+// title is the name of the test below that of its suite.
+func (s *statementTest) title() string {
+	if s.name == "" {
+		return s.id
+	}
+	return s.id + " " + s.name
 }
 
 // suite holds the tests of each standard; the files of this package add to it.
 var suite = map[packets.Version][]statementTest{}
 
+// register adds a test.
+func register(v packets.Version, s statementTest) { suite[v] = append(suite[v], s) }
+
 // mqtt5 and mqtt311 add a test of a statement.
 func mqtt5(id, name string, run func(t *T)) {
-	suite[packets.V5] = append(suite[packets.V5], statementTest{id, name, run})
+	register(packets.V5, statementTest{id, name, noMore, run})
 }
 
 func mqtt311(id, name string, run func(t *T)) {
-	suite[packets.V311] = append(suite[packets.V311], statementTest{id, name, run})
+	register(packets.V311, statementTest{id, name, noMore, run})
+}
+
+// timed5 and timed311 add one that lets time pass, which is not waited for
+// where the broker runs in this process.
+func timed5(id, name string, run func(t *T)) {
+	register(packets.V5, statementTest{id, name, passingTime, run})
+}
+
+func timed311(id, name string, run func(t *T)) {
+	register(packets.V311, statementTest{id, name, passingTime, run})
 }
 
 // T is a test of one statement, and the broker that it talks to.
@@ -45,6 +78,8 @@ type T struct {
 	version packets.Version
 	broker  *brokertest.Broker // nil if it is somebody else's
 	dials   func() net.Conn
+	bubble  bool      // in fake time, which no network is in
+	tamper  *tampered // nil if nobody stands between the clients and the broker
 }
 
 func TestMQTT5(t *testing.T)   { run(t, packets.V5) }
@@ -52,14 +87,39 @@ func TestMQTT311(t *testing.T) { run(t, packets.V311) }
 
 func run(t *testing.T, v packets.Version) {
 	for _, s := range suite[v] {
-		name := s.id
-		if s.name != "" {
-			name += " " + s.name
+		t.Run(s.title(), func(t *testing.T) { s.start(t, v) })
+	}
+}
+
+// start runs the test, in fake time if there is time to pass or a mutation.
+func (s *statementTest) start(t *testing.T, v packets.Version) {
+	t.Parallel()
+	if *targetFlag != "" || s.needs == network || s.needs == noMore && *mutationFlag == "" {
+		s.run(&T{T: t, version: v})
+		return
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s.run(&T{T: t, version: v, bubble: true, tamper: newTampered(t, v)})
+	})
+}
+
+// Some tests that let time pass, over TCP and at the pace of the clock.
+func TestRealTime(t *testing.T) {
+	if *targetFlag != "" {
+		t.Skip("TestMQTT5 and TestMQTT311 run in real time against -target")
+	}
+	for v, ids := range map[packets.Version][]string{
+		packets.V5:   {"MQTT-3.1.2-22", "MQTT-3.1.3-9", "MQTT-3.3.2-5", "MQTT-4.1.0-2"},
+		packets.V311: {"MQTT-3.1.2-24"},
+	} {
+		for _, id := range ids {
+			i := slices.IndexFunc(suite[v], func(s statementTest) bool { return s.id == id && s.needs == passingTime })
+			s := suite[v][i]
+			t.Run(v.String()+" "+s.title(), func(t *testing.T) {
+				t.Parallel()
+				s.run(&T{T: t, version: v})
+			})
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s.run(&T{T: t, version: v})
-		})
 	}
 }
 
@@ -77,13 +137,38 @@ func (t *T) With(o petrel.Options) {
 	}) {
 		o.Hooks = append(o.Hooks, auth.AllowAll{})
 	}
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = -1 // a test that wants a connection closed does not get it from here
+	}
+	if t.tamper != nil {
+		t.tamper.setUp(&o)
+	}
 	t.broker = brokertest.New(t.T, o)
+	if t.bubble {
+		t.dials = t.listenInMemory()
+		return
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	go t.broker.Serve(l)
 	t.dials = dialer(t.T, l.Addr().String())
+}
+
+func (t *T) listenInMemory() func() net.Conn {
+	l := listeners.Pipe()
+	go t.broker.Serve(l)
+	return func() net.Conn {
+		conn, err := l.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if t.tamper != nil {
+			conn = t.tamper.between(conn)
+		}
+		return conn
+	}
 }
 
 // describe names the options that are set.

@@ -53,7 +53,8 @@ func dialWebSocket(t *T, protocol string) (*websocket.Conn, error) {
 }
 
 func init() {
-	for v, add := range map[packets.Version]func(id, name string, run func(t *T)){packets.V5: mqtt5, packets.V311: mqtt311} {
+	for _, v := range []packets.Version{packets.V5, packets.V311} {
+		add := func(id, name string, run func(t *T)) { register(v, statementTest{id, name, network, run}) }
 		text, pieces, offered, answered := "MQTT-6.0.0-1", "MQTT-6.0.0-2", "MQTT-6.0.0-3", "MQTT-6.0.0-4"
 		add(text, "", func(t *T) {
 			conn, err := dialWebSocket(t, "mqtt")

@@ -57,7 +57,7 @@ type outcome struct {
 // runTests runs the tests and returns the outcomes by suite and statement, such
 // as "TestMQTT5/MQTT-3.1.2-5".
 func runTests() (map[string]*outcome, error) {
-	cmd := exec.Command("go", "test", "-count=1", "-json", "./conformance")
+	cmd := exec.Command("go", "test", "-count=1", "-json", "-skip=^TestMutation", "./conformance")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
