@@ -136,7 +136,7 @@ func (o *outbound) flush() {
 		if f == nil {
 			return
 		}
-		n, err := o.tryWrite(f)
+		n, err := o.client.conn.TryWrite(f.buffers())
 		if err == nil && n < f.total() {
 			o.wrote(n)
 			o.draining = f
@@ -203,22 +203,6 @@ func (o *outbound) wroteLocked(n int, err error) {
 		close(o.hold)
 		o.hold = nil
 	}
-}
-
-// tryWrite writes f as far as the socket takes it now.
-func (o *outbound) tryWrite(f *frames) (n int, err error) {
-	if len(f.refs) == 0 {
-		return o.client.conn.TryWrite(f.b, false)
-	}
-	v := f.buffers()
-	for i, b := range v {
-		m, err := o.client.conn.TryWrite(b, i < len(v)-1)
-		n += m
-		if err != nil || m < len(b) {
-			return n, err
-		}
-	}
-	return n, nil
 }
 
 // Wrote is called by the engine when it has written what the socket had refused.

@@ -66,11 +66,10 @@ type Conn interface {
 	// Start begins to serve the connection: what it receives goes to h.
 	Start(h Handler)
 
-	// TryWrite writes what the socket takes now. It returns less than len(b) and
-	// no error when the socket is full, or when nothing can be written without
-	// blocking on this kind of connection. One call at a time. more tells that
-	// another call follows at once.
-	TryWrite(b []byte, more bool) (int, error)
+	// TryWrite writes of v what the socket takes now. It returns less than the
+	// size of v and no error when the socket is full, or when nothing can be
+	// written without blocking on this kind of connection. One call at a time.
+	TryWrite(v net.Buffers) (int, error)
 
 	// Drain writes rest, and then what w has to say, as the socket takes it. It
 	// does not wait for that. Until Wrote has been called nobody else may write.
@@ -165,4 +164,24 @@ func (e *Engine) Close() {
 	if e.loops != nil {
 		e.loops.close()
 	}
+}
+
+// size is the number of bytes in v.
+func size(v net.Buffers) (n int) {
+	for _, b := range v {
+		n += len(b)
+	}
+	return n
+}
+
+// behind is what remains of v behind its first n bytes. It changes v.
+func behind(v net.Buffers, n int) net.Buffers {
+	for len(v) > 0 && n >= len(v[0]) {
+		n -= len(v[0])
+		v = v[1:]
+	}
+	if len(v) > 0 {
+		v[0] = v[0][n:]
+	}
+	return v
 }

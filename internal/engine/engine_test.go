@@ -312,8 +312,8 @@ func TestTryWriteDoesNotBlock(t *testing.T) {
 			_, server := h.connect(t, kind)
 			defer server.Close(0)
 			chunk := make([]byte, 64<<10)
-			for i := range 4096 { // far more than a socket buffers
-				n, err := server.TryWrite(chunk, i%2 == 0)
+			for range 4096 { // far more than a socket buffers
+				n, err := server.TryWrite(net.Buffers{chunk})
 				require.NoError(t, err)
 				if n < len(chunk) {
 					return
@@ -405,7 +405,7 @@ func TestCloseWithPatience(t *testing.T) {
 			h := newHost(t, engine.Config{Loops: true})
 			client, server := h.connect(t, kind)
 			send(t, client, make([]byte, 1000))
-			_, err := server.TryWrite([]byte("farewell"), false)
+			_, err := server.TryWrite(net.Buffers{[]byte("fare"), []byte("well")})
 			require.NoError(t, err)
 			closed := make(chan struct{})
 			go func() {

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"errors"
+	"net"
 	"syscall"
 )
 
@@ -22,4 +23,4 @@ type tryWriter struct{}
 
 func (*tryWriter) init(syscall.RawConn) {}
 
-func (*tryWriter) write([]byte, bool) (int, error) { return 0, errors.ErrUnsupported }
+func (*tryWriter) write(net.Buffers) (int, error) { return 0, errors.ErrUnsupported }

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"io"
+	"net"
 	"syscall"
 )
 
@@ -50,8 +51,7 @@ func (r *waitReader) readOnce(fd uintptr) bool {
 type tryWriter struct {
 	raw  syscall.RawConn
 	step func(fd uintptr) bool
-	b    []byte
-	more bool
+	v    net.Buffers
 	n    int
 	err  error
 }
@@ -61,10 +61,10 @@ func (w *tryWriter) init(raw syscall.RawConn) {
 	w.step = w.writeOnce
 }
 
-func (w *tryWriter) write(b []byte, more bool) (int, error) {
-	w.b, w.more, w.n, w.err = b, more, 0, nil
+func (w *tryWriter) write(v net.Buffers) (int, error) {
+	w.v, w.n, w.err = v, 0, nil
 	err := w.raw.Write(w.step)
-	w.b = nil
+	w.v = nil
 	if err != nil {
 		return w.n, err
 	}
@@ -72,15 +72,15 @@ func (w *tryWriter) write(b []byte, more bool) (int, error) {
 }
 
 func (w *tryWriter) writeOnce(fd uintptr) bool {
-	w.n, w.err = writeSome(int(fd), w.b, w.more)
+	w.n, w.err = writeSome(int(fd), w.v)
 	return true
 }
 
 // writeSome writes what the non-blocking socket takes now.
-func writeSome(fd int, b []byte, more bool) (n int, err error) {
-	for n < len(b) {
-		m, err := write(fd, b[n:], more)
-		n += max(m, 0)
+func writeSome(fd int, v net.Buffers) (n int, err error) {
+	for len(v) > 0 {
+		m, buffers, err := write(fd, v)
+		n += m
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -88,7 +88,10 @@ func writeSome(fd int, b []byte, more bool) (n int, err error) {
 			return n, nil
 		case err != nil:
 			return n, err
+		case m < size(v[:buffers]):
+			return n, nil // it is full
 		}
+		v = v[buffers:]
 	}
 	return n, nil
 }

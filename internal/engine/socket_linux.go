@@ -255,7 +255,7 @@ func (s *socket) aside(hold <-chan struct{}) {
 	}
 }
 
-func (s *socket) TryWrite(b []byte, more bool) (int, error) { return writeSome(s.fd, b, more) }
+func (s *socket) TryWrite(v net.Buffers) (int, error) { return writeSome(s.fd, v) }
 
 func (s *socket) Drain(rest net.Buffers, w Writer) {
 	s.mu.Lock()
@@ -279,9 +279,9 @@ func (s *socket) writable() {
 		return
 	}
 	if len(rest) > 0 {
-		n, err := s.writeOut(&rest)
+		n, err := writeSome(s.fd, rest)
 		d.n += n
-		if err == nil && len(rest) > 0 {
+		if rest = behind(rest, n); err == nil && len(rest) > 0 {
 			s.putDrain(rest)
 			return
 		}
@@ -324,21 +324,6 @@ func (s *socket) putDrain(rest net.Buffers) {
 		drains.Put(d)
 	}
 	s.watchLocked()
-}
-
-// writeOut writes what the socket takes, and removes it from v.
-func (s *socket) writeOut(v *net.Buffers) (n int, err error) {
-	for len(*v) > 0 {
-		b := (*v)[0]
-		m, err := writeSome(s.fd, b, len(*v) > 1)
-		n += m
-		if m < len(b) || err != nil {
-			(*v)[0] = b[m:]
-			return n, err
-		}
-		*v = (*v)[1:]
-	}
-	return n, nil
 }
 
 func (s *socket) Abort() { s.shutdown(syscall.SHUT_RDWR) }

@@ -37,11 +37,11 @@ func (e *Engine) Stream(c net.Conn) *Stream {
 
 func (s *Stream) NetConn() net.Conn { return s.Conn }
 
-func (s *Stream) TryWrite(b []byte, more bool) (int, error) {
+func (s *Stream) TryWrite(v net.Buffers) (int, error) {
 	if s.raw == nil {
 		return 0, nil
 	}
-	return s.try.write(b, more)
+	return s.try.write(v)
 }
 
 func (s *Stream) Interrupt() { s.SetReadDeadline(time.Unix(1, 0)) }

@@ -2,9 +2,15 @@
 
 package engine
 
-import "syscall"
+import (
+	"net"
+	"syscall"
+)
 
 func read(fd int, b []byte) (int, error) { return syscall.Read(fd, b) }
 
-// write writes once. Nothing is held back here when more follows.
-func write(fd int, b []byte, _ bool) (int, error) { return syscall.Write(fd, b) }
+// write writes the first buffer of v once; buffers is 1.
+func write(fd int, v net.Buffers) (n, buffers int, err error) {
+	n, err = syscall.Write(fd, v[0])
+	return max(n, 0), 1, err
+}
