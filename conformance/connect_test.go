@@ -3,7 +3,12 @@ package conformance_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/internal/brokertest"
@@ -55,6 +60,32 @@ func refusesConnect(t *T, b []byte, codes ...packets.ReasonCode) {
 	c.SendRaw(b)
 	t.Refused(c, codes...)
 }
+
+// answer sends bytes on a new connection, and returns all that comes until the
+// broker has closed it.
+func answer(t *T, b []byte) []byte {
+	t.Helper()
+	conn := t.dialConn()
+	if err := conn.SetDeadline(time.Now().Add(*patienceFlag)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, conn, b)
+	got, err := io.ReadAll(conn)
+	if timedOut(err) {
+		t.Fatalf("got % x and no close", got)
+	}
+	return got
+}
+
+// write writes, and bears that the other side has closed.
+func write(t *T, conn net.Conn, b []byte) {
+	t.Helper()
+	if _, err := conn.Write(b); err != nil {
+		t.Logf("write: %v", err)
+	}
+}
+
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 var malformed = []packets.ReasonCode{packets.MalformedPacket, packets.ProtocolError}
 
@@ -111,7 +142,16 @@ func init() {
 	})
 	mqtt5("MQTT-3.1.2-2", "", func(t *T) {
 		for _, level := range []byte{6, 7, 127} {
-			refusesConnect(t, connectBytes("MQTT", level, 2, 60, body5(t)), packets.UnsupportedProtocolVersion)
+			switch got := answer(t, connectBytes("MQTT", level, 2, 60, body5(t))); {
+			case len(got) == 0:
+				t.Saw("a plain close")
+			case bytes.Equal(got, []byte{0x20, 2, 0, 1}): // what MQTT 3.1.1 demands
+				t.Saw("return code 1 of MQTT 3.1.1")
+			case len(got) > 3 && got[0] == 0x20 && got[3] == byte(packets.UnsupportedProtocolVersion):
+				t.Saw("CONNACK 0x84")
+			default:
+				t.Fatalf("level %d: got % x", level, got)
+			}
 		}
 	})
 	mqtt5("MQTT-3.1.2-3", "", func(t *T) { refusesConnect(t, connectBytes("MQTT", 5, 3, 60, body5(t)), malformed...) })
@@ -233,7 +273,7 @@ func init() {
 		c.SendRaw(connectBytes("MQTT", 5, 0x42, 60, body5(t, text("password"))))
 		switch ack := brokertest.Expect[*packets.Connack](c); ack.Reason {
 		case packets.Success, packets.BadUserNameOrPassword, packets.NotAuthorized:
-			t.Saw("%v", ack.Reason)
+			t.Saw("CONNACK 0x%02X", byte(ack.Reason))
 		default:
 			t.Fatalf("CONNACK with %v", ack.Reason)
 		}

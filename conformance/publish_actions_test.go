@@ -29,7 +29,7 @@ func overlaps() {
 					copies = append(copies, p)
 				}
 			case *packets.Pingresp:
-				t.Saw("%d copies", len(copies))
+				t.Saw("copies: %d", len(copies))
 				return copies
 			}
 		}

@@ -1,9 +1,12 @@
 // Package conformance tests a broker, statement by statement, against the
-// numbered statements of MQTT 5.0 and 3.1.1.
+// numbered statements of MQTT 5.0 and 3.1.1, against the rules of the standards
+// that have no number and the traps that brokers have fallen into, and against
+// what is different in MQTT 3.1.
 //
-// The statements are data: mqtt5.tsv and mqtt311.tsv have one row for each, in
-// words of our own. The tests are named by them, such as
-// TestMQTT5/MQTT-3.1.2-5, and are written from the table, not from a broker.
+// The statements are data: mqtt5.tsv, mqtt311.tsv, rules.tsv and mqtt31.tsv have
+// one row for each, in words of our own. The tests are named by them, such as
+// TestMQTT5/MQTT-3.1.2-5 and TestRules/trap-qos-6, and are written from the
+// table, not from a broker.
 //
 //	go test ./conformance                             # petrel, in the process of the test
 //	go test ./conformance -target 127.0.0.1:1883      # any broker
@@ -23,19 +26,43 @@ import (
 	"strings"
 )
 
-//go:embed mqtt5.tsv mqtt311.tsv
+//go:embed mqtt5.tsv mqtt311.tsv rules.tsv mqtt31.tsv
 var tables embed.FS
 
-// Statement is one numbered statement of a standard.
+// Statement is one statement of a standard, numbered there or by us.
 type Statement struct {
-	ID          string // such as "MQTT-3.1.2-5"
-	Applies     string // whom it binds: "server", "client" or "both"
+	ID          string // such as "MQTT-3.1.2-5", or "trap-qos-6"
+	Applies     string // whom it binds: "server", "client" or "both"; of a rule: the versions that have it
 	Area        string
 	Requirement string // what it demands, paraphrased
-	Testable    string // "yes" or "no", perhaps with a colon and a condition or a reason
+	Testable    string // "yes", "no" or "see", perhaps with a colon and a condition, a reason, or names of tests
 }
 
-// CanBeTested reports whether the statement can be seen on the wire.
+// Standard is a table of statements and the name of the test that has theirs as
+// subtests.
+type Standard struct {
+	Name, Suite string
+	Statements  []Statement
+}
+
+// MQTT5 returns the 251 statements of MQTT 5.0, in the order of the standard.
+func MQTT5() []Statement { return load("mqtt5.tsv") }
+
+// MQTT311 returns the 141 statements of MQTT 3.1.1, in the order of the standard.
+func MQTT311() []Statement { return load("mqtt311.tsv") }
+
+// Standards returns all tables.
+func Standards() []Standard {
+	return []Standard{
+		{"MQTT 5.0", "TestMQTT5", MQTT5()},
+		{"MQTT 3.1.1", "TestMQTT311", MQTT311()},
+		{"Rules and traps", "TestRules", load("rules.tsv")},
+		{"MQTT 3.1", "TestMQTT31", load("mqtt31.tsv")},
+	}
+}
+
+// CanBeTested reports whether the statement can be seen on the wire and has
+// tests of its own.
 func (s *Statement) CanBeTested() bool { return strings.HasPrefix(s.Testable, "yes") }
 
 // Condition is what has to be observed in testing the statement, or why it
@@ -45,11 +72,15 @@ func (s *Statement) Condition() string {
 	return condition
 }
 
-// MQTT5 returns the 251 statements of MQTT 5.0, in the order of the standard.
-func MQTT5() []Statement { return load("mqtt5.tsv") }
-
-// MQTT311 returns the 141 statements of MQTT 3.1.1, in the order of the standard.
-func MQTT311() []Statement { return load("mqtt311.tsv") }
+// See names the statements whose tests hold this one as well, such as
+// "TestMQTT5/MQTT-3.1.2-5". A statement with tests of its own has none.
+func (s *Statement) See() []string {
+	names, ok := strings.CutPrefix(s.Testable, "see: ")
+	if !ok {
+		return nil
+	}
+	return strings.Fields(names)
+}
 
 func load(name string) (list []Statement) {
 	data, err := tables.ReadFile(name)

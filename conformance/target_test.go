@@ -22,6 +22,8 @@ import (
 
 var targetFlag = flag.String("target", "", "`HOST:PORT` of the broker to test over TCP; empty means petrel, in this process")
 
+var patienceFlag = flag.Duration("patience", 10*time.Second, "how long to wait for an answer of the broker")
+
 // statementTest is a test of one statement. Several may have the same id.
 type statementTest struct {
 	id    string
@@ -128,7 +130,7 @@ func TestRealTime(t *testing.T) {
 func (t *T) With(o petrel.Options) {
 	t.Helper()
 	if *targetFlag != "" {
-		t.Skipf("needs a broker with %s", describe(o))
+		t.Skip("needs ", describe(o))
 	}
 	if !slices.ContainsFunc(o.Hooks, func(h petrel.Hook) bool {
 		_, plain := h.(petrel.Authenticator)
@@ -171,16 +173,30 @@ func (t *T) listenInMemory() func() net.Conn {
 	}
 }
 
-// describe names the options that are set.
+// describe names the options that are set, and what the hooks do.
 func describe(o petrel.Options) string {
 	var set []string
+	for _, h := range o.Hooks {
+		switch h.(type) {
+		case petrel.EnhancedAuthenticator:
+			set = append(set, "an EnhancedAuthenticator")
+		case petrel.Authenticator:
+			set = append(set, "an Authenticator")
+		case petrel.Authorizer:
+			set = append(set, "an Authorizer")
+		}
+	}
+	o.Hooks = nil
 	v := reflect.ValueOf(o)
 	for i := range v.NumField() {
 		if f := v.Field(i); !f.IsZero() {
 			set = append(set, fmt.Sprintf("%s %v", v.Type().Field(i).Name, f.Interface()))
 		}
 	}
-	return strings.Join(set, ", ")
+	if len(set) == 0 {
+		return "petrel itself, in this process"
+	}
+	return "a broker with " + strings.Join(set, ", ")
 }
 
 func dialer(t *testing.T, addr string) func() net.Conn {
@@ -196,7 +212,14 @@ func dialer(t *testing.T, addr string) func() net.Conn {
 // Dial opens a connection on which nothing has been sent.
 func (t *T) Dial() *brokertest.Client {
 	t.Helper()
-	return brokertest.NewClient(t.T, t.dialConn(), t.version)
+	return t.client(t.dialConn())
+}
+
+// client speaks on any connection.
+func (t *T) client(conn net.Conn) *brokertest.Client {
+	c := brokertest.NewClient(t.T, conn, t.version)
+	c.SetPatience(*patienceFlag)
+	return c
 }
 
 // dialConn is Dial for a test that reads bytes itself.
@@ -215,7 +238,7 @@ func (t *T) dialConn() net.Conn {
 // readPacket reads the bytes of one packet.
 func readPacket(t *T, conn net.Conn) []byte {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(*patienceFlag)); err != nil {
 		t.Fatal(err)
 	}
 	b := make([]byte, 0, 64)

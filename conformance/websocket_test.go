@@ -19,21 +19,29 @@ var webSocketFlag = flag.String("ws", "", "`URL` of the WebSocket listener of th
 
 // Statements of section 6, WebSocket.
 
+// webSocketURL is where the broker takes WebSocket connections.
+func webSocketURL(t *T) string {
+	t.Helper()
+	if *targetFlag != "" {
+		if *webSocketFlag == "" {
+			t.Skip("needs -ws")
+		}
+		return *webSocketFlag
+	}
+	if t.broker == nil {
+		t.With(petrel.Options{})
+	}
+	ws := listeners.NewWebSocket(listeners.WebSocketOptions{})
+	go t.broker.Serve(ws)
+	server := httptest.NewServer(ws)
+	t.Cleanup(server.Close)
+	return strings.Replace(server.URL, "http", "ws", 1) + "/mqtt"
+}
+
 // dialWebSocket connects with the subprotocol.
 func dialWebSocket(t *T, protocol string) (*websocket.Conn, error) {
 	t.Helper()
-	url := *webSocketFlag
-	switch {
-	case *targetFlag == "":
-		t.With(petrel.Options{})
-		ws := listeners.NewWebSocket(listeners.WebSocketOptions{})
-		go t.broker.Serve(ws)
-		server := httptest.NewServer(ws)
-		t.Cleanup(server.Close)
-		url = strings.Replace(server.URL, "http", "ws", 1) + "/mqtt"
-	case url == "":
-		t.Skip("needs -ws")
-	}
+	url := webSocketURL(t)
 	config, err := websocket.NewConfig(url, "http://localhost/")
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +52,7 @@ func dialWebSocket(t *T, protocol string) (*websocket.Conn, error) {
 	conn, err := config.DialContext(t.Context())
 	if err == nil {
 		conn.PayloadType = websocket.BinaryFrame
-		if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(*patienceFlag)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
@@ -76,7 +84,7 @@ func init() {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c := brokertest.NewClient(t.T, conn, v)
+				c := t.client(conn)
 				p := t.CONNECT()
 				topic := t.Unique("t")
 				all := raw(t, &p)

@@ -3,175 +3,141 @@
 //
 //	go run ./conformance/report          # write it
 //	go run ./conformance/report -check   # fail if it is not what the tests say now
+//
+// It fails as well if a test fails or is skipped, if a statement that can be
+// tested has no test, and if a test is of no statement.
+//
+// With -target it runs the tests against another broker and writes where that
+// differs, and why, as far as the table of -causes knows:
+//
+//	go run ./conformance/report -target 127.0.0.1:1883 -causes causes.tsv -o OTHER.md
 package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 
 	"github.com/petrelmq/petrel/conformance"
 )
 
-const fileName = "CONFORMANCE.md"
-
 func main() {
 	log.SetFlags(0)
-	check := flag.Bool("check", false, "compare with "+fileName+" instead of writing it")
+	check := flag.Bool("check", false, "compare with the file instead of writing it")
+	out := flag.String("o", "CONFORMANCE.md", "the `file` to write")
+	target := flag.String("target", "", "`HOST:PORT` of another broker")
+	ws := flag.String("ws", "", "`URL` of its WebSocket listener")
+	causes := flag.String("causes", "", "table of the causes of its differences: a `file` with a statement and a cause in each line, separated by a tab")
+	name := flag.String("name", "another broker", "what it is")
 	flag.Parse()
-	results, err := runTests()
+
+	var report []byte
+	var err error
+	if *target == "" {
+		report, err = own()
+	} else {
+		report, err = foreign(*name, *causes, *target, *ws)
+	}
+	if report == nil {
+		log.Fatal("report: ", err)
+	}
+	if *check {
+		err = errors.Join(err, compare(*out, report))
+	} else {
+		err = errors.Join(err, os.WriteFile(*out, report, 0o644))
+	}
 	if err != nil {
 		log.Fatal("report: ", err)
 	}
-	report := write(results)
-	if !*check {
-		if err := os.WriteFile(fileName, report, 0o644); err != nil {
-			log.Fatal("report: ", err)
-		}
-		return
-	}
-	old, err := os.ReadFile(fileName)
+}
+
+// own tests petrel.
+func own() ([]byte, error) {
+	run, err := runTests()
 	if err != nil {
-		log.Fatal("report: ", err)
+		return nil, err
+	}
+	standards := conformance.Standards()
+	return write(standards, run), run.problems(standards)
+}
+
+// foreign tests another broker.
+func foreign(name, causesFile, target, ws string) ([]byte, error) {
+	causes, err := readCauses(causesFile)
+	if err != nil {
+		return nil, err
+	}
+	run, err := runTests("-target", target, "-ws", ws)
+	if err != nil {
+		return nil, err
+	}
+	return writeForeign(name, conformance.Standards(), run, causes)
+}
+
+// compare says whether the file has the report.
+func compare(file string, report []byte) error {
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
 	}
 	if !bytes.Equal(old, report) {
-		log.Fatalf("report: %s is stale: run go run ./conformance/report", fileName)
+		return fmt.Errorf("%s is stale: run go run ./conformance/report", file)
 	}
+	return nil
 }
 
-// outcome is what the tests of one statement came to.
-type outcome struct {
-	tests   []string // what each looks at, in order; empty for all of the statement
-	failed  int
-	skipped int
-}
-
-// runTests runs the tests and returns the outcomes by suite and statement, such
-// as "TestMQTT5/MQTT-3.1.2-5".
-func runTests() (map[string]*outcome, error) {
-	cmd := exec.Command("go", "test", "-count=1", "-json", "-skip=^TestMutation", "./conformance")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
+// readCauses reads the causes of differences by statement, such as
+// "TestMQTT5/MQTT-3.1.2-5".
+func readCauses(file string) (map[string]string, error) {
+	causes := make(map[string]string)
+	if file == "" {
+		return causes, nil
+	}
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	results := make(map[string]*outcome)
-	for events := json.NewDecoder(stdout); ; {
-		var e struct{ Action, Test string }
-		if err := events.Decode(&e); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, err
+	for i, line := range strings.Split(strings.TrimSpace(string(data)), "\n") {
+		ids, cause, ok := strings.Cut(line, "\t")
+		if !ok {
+			return nil, fmt.Errorf("%s:%d: no tab", file, i+1)
 		}
-		results = count(results, e.Action, e.Test)
-	}
-	if err := cmd.Wait(); err != nil && len(results) == 0 {
-		return nil, fmt.Errorf("%s: %w\n%s", cmd, err, &stderr)
-	}
-	return results, nil
-}
-
-func count(results map[string]*outcome, action, test string) map[string]*outcome {
-	parts := strings.SplitN(test, "/", 2)
-	if len(parts) < 2 || !slices.Contains([]string{"pass", "fail", "skip"}, action) {
-		return results
-	}
-	id, name, _ := strings.Cut(parts[1], "_")
-	if before, number, ok := strings.Cut(id, "#"); ok { // the same name again
-		id, name = before, "#"+number
-	}
-	key := parts[0] + "/" + id
-	o := results[key]
-	if o == nil {
-		o = new(outcome)
-		results[key] = o
-	}
-	o.tests = append(o.tests, name)
-	switch action {
-	case "fail":
-		o.failed++
-	case "skip":
-		o.skipped++
-	}
-	return results
-}
-
-func write(results map[string]*outcome) []byte {
-	var b bytes.Buffer
-	fmt.Fprint(&b, `# Conformance
-
-Every numbered statement of MQTT 5.0 and 3.1.1, in words of our own, with the tests that hold petrel to it. This file is
-written by `+"`go run ./conformance/report`"+` from the results of `+"`go test ./conformance`"+`. The standards decide where the words differ.
-
-`)
-	for _, standard := range []struct {
-		name, suite string
-		statements  []conformance.Statement
-	}{{"MQTT 5.0", "TestMQTT5", conformance.MQTT5()}, {"MQTT 3.1.1", "TestMQTT311", conformance.MQTT311()}} {
-		section(&b, standard.name, standard.suite, standard.statements, results)
-	}
-	return b.Bytes()
-}
-
-func section(b *bytes.Buffer, name, suite string, statements []conformance.Statement, results map[string]*outcome) {
-	passed, testable := 0, 0
-	var rows, not bytes.Buffer
-	for _, s := range statements {
-		o := results[suite+"/"+s.ID]
-		switch {
-		case !s.CanBeTested() && o == nil:
-			fmt.Fprintf(&not, "| %s | %s | %s | %s |\n", s.ID, s.Applies, cell(s.Requirement), cell(s.Condition()))
-			continue
-		case s.CanBeTested():
-			testable++
+		for id := range strings.FieldsSeq(ids) {
+			causes[id] = cause
 		}
-		verdict := o.verdict()
-		if verdict == "pass" {
-			passed++
+	}
+	return causes, nil
+}
+
+// problems are what keeps petrel from conforming, and the tests from proving it.
+func (r *testRun) problems(standards []conformance.Standard) error {
+	var errs []error
+	known := make(map[string]bool)
+	for _, standard := range standards {
+		for _, s := range standard.Statements {
+			key := standard.Suite + "/" + s.ID
+			known[key] = true
+			o := r.results[key]
+			if s.CanBeTested() || o != nil {
+				if v := o.verdict(); v != pass {
+					errs = append(errs, fmt.Errorf("%s: %s", key, v))
+				}
+			}
 		}
-		fmt.Fprintf(&rows, "| %s | %s | %s | %s | %s |\n", s.ID, s.Applies, cell(s.Requirement), o.names(suite, s.ID), verdict)
 	}
-	fmt.Fprintf(b, "## %s\n\n%d statements, %d that can be tested, %d of them tested and passing.\n\n", name, len(statements), testable, passed)
-	fmt.Fprintf(b, "| statement | binds | what it demands | tests | result |\n|---|---|---|---|---|\n%s\n", &rows)
-	fmt.Fprintf(b, "### %s: what cannot be tested\n\n| statement | binds | what it demands | why not |\n|---|---|---|---|\n%s\n", name, &not)
-}
-
-func (o *outcome) verdict() string {
-	switch {
-	case o == nil:
-		return "no test"
-	case o.failed > 0:
-		return fmt.Sprintf("%d of %d fail", o.failed, len(o.tests))
-	case o.skipped > 0:
-		return fmt.Sprintf("%d of %d skipped", o.skipped, len(o.tests))
+	for _, key := range r.order {
+		if !known[key] {
+			errs = append(errs, fmt.Errorf("%s is a test of no statement", key))
+		}
 	}
-	return "pass"
-}
-
-// names says how the tests are run, and how many they are.
-func (o *outcome) names(suite, id string) string {
-	if o == nil {
-		return ""
+	for _, test := range r.failed {
+		errs = append(errs, errors.New(test))
 	}
-	if len(o.tests) == 1 {
-		return "`" + suite + "/" + id + "`"
-	}
-	return fmt.Sprintf("`%s/%s` (%d)", suite, id, len(o.tests))
-}
-
-// cell makes text fit for a cell of a table.
-func cell(text string) string {
-	return strings.NewReplacer("|", "\\|", "<", "&lt;", "*", "\\*", "$", "\\$").Replace(text)
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
 }

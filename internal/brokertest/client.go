@@ -26,6 +26,8 @@ type Client struct {
 	served  chan error
 	nextID  uint16
 
+	patience time.Duration
+
 	mu       sync.Mutex
 	received []packets.Packet
 	err      error         // why nothing more will come
@@ -36,7 +38,10 @@ type Client struct {
 
 // NewClient makes a client of any connection.
 func NewClient(t testing.TB, conn net.Conn, v packets.Version) *Client {
-	c := &Client{Conn: conn, t: t, version: v, served: make(chan error, 1), changed: make(chan struct{}, 1), goOn: make(chan struct{})}
+	c := &Client{
+		Conn: conn, t: t, version: v, patience: patience,
+		served: make(chan error, 1), changed: make(chan struct{}, 1), goOn: make(chan struct{}),
+	}
 	close(c.goOn)
 	go c.read()
 	t.Cleanup(func() {
@@ -45,6 +50,10 @@ func NewClient(t testing.TB, conn net.Conn, v packets.Version) *Client {
 	})
 	return c
 }
+
+// SetPatience changes how long the client waits for what it is told to expect,
+// which is a minute. It is called before anything is expected.
+func (c *Client) SetPatience(d time.Duration) { c.patience = d }
 
 // read decodes what comes until the connection ends.
 func (c *Client) read() {
@@ -122,7 +131,7 @@ func (c *Client) Resume() {
 // next returns the packet that comes next, or the end of the connection.
 func (c *Client) next() (packets.Packet, error) {
 	c.t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(c.patience)
 	defer timeout.Stop()
 	for {
 		c.mu.Lock()
@@ -140,7 +149,7 @@ func (c *Client) next() (packets.Packet, error) {
 		select {
 		case <-c.changed:
 		case <-timeout.C:
-			c.t.Fatalf("%s: nothing came in %v", c, patience)
+			c.t.Fatalf("%s: nothing came in %v", c, c.patience)
 		}
 	}
 }
@@ -165,7 +174,7 @@ func (c *Client) Send(list ...packets.Packet) {
 // no failure: what it said before is there to be asked for.
 func (c *Client) SendRaw(b []byte) {
 	c.t.Helper()
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(patience)); err != nil && !closed(err) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.patience)); err != nil && !closed(err) {
 		c.t.Fatalf("%s: %v", c, err)
 	}
 	if _, err := c.Conn.Write(b); err != nil && !closed(err) {
@@ -256,8 +265,8 @@ func (c *Client) Served() error {
 	select {
 	case err := <-c.served:
 		return err
-	case <-time.After(patience):
-		c.t.Fatalf("%s: still served after %v", c, patience)
+	case <-time.After(c.patience):
+		c.t.Fatalf("%s: still served after %v", c, c.patience)
 		return nil
 	}
 }
