@@ -64,7 +64,8 @@ import (
 // Store keeps the state of a broker beyond the end of the process: an ordered
 // map of bytes with atomic batches. It is a [Hook]; there is at most one. The
 // broker owns the meaning of keys and values; a backend only keeps them, and
-// passes package storetest.
+// passes package storetest. Keys are at most 2,048 bytes, values as large as the
+// largest packet.
 //
 // The broker loads before it serves, and commits from one goroutine at a time;
 // it may load while it commits. It closes the store when it has ended. A [New]
