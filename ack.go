@@ -26,7 +26,7 @@ func (c *Client) puback(bt *batch, flags byte, body []byte) error {
 	if p.Reason.IsError() {
 		bt.dropMessage(s.id, f.msg, f.qos, DropRefusedByClient)
 	}
-	s.finishLocked(f)
+	s.finishLocked(bt, f)
 	s.pumpLocked(bt)
 	return nil
 }
@@ -59,13 +59,16 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 		if f.msg != nil {
 			bt.dropMessage(s.id, f.msg, f.qos, DropRefusedByClient)
 		}
-		s.finishLocked(f)
+		s.finishLocked(bt, f)
 		s.pumpLocked(bt)
 		return nil
 	case f.state == awaitAck:
 		s.broker.memory.Add(-int64(f.msg.size()))
-		f.msg, f.ids, f.shared = nil, nil, nil
 		f.state = awaitComp
+		if f.place.n != 0 {
+			s.broker.journal.keepFlight(bt, s, f)
+		}
+		f.msg, f.ids, f.shared = nil, nil, nil
 		f.unsent = false
 	}
 	bt.reply(c, rel)
@@ -91,7 +94,7 @@ func (c *Client) pubcomp(bt *batch, flags byte, body []byte) error {
 	if f.qos != ExactlyOnce || f.state != awaitComp {
 		return &packets.Error{Code: packets.ProtocolError, Detail: "PUBCOMP for a message that was not released"}
 	}
-	s.finishLocked(f)
+	s.finishLocked(bt, f)
 	s.pumpLocked(bt)
 	return nil
 }
@@ -120,6 +123,9 @@ func (c *Client) pubrel(bt *batch, flags byte, body []byte) error {
 		c.opened--
 	}
 	delete(s.received, p.PacketID)
+	if known && s.durable {
+		s.broker.journal.forgetReceived(bt, s, p.PacketID)
+	}
 	if len(s.received) == 0 {
 		s.received = nil
 	}

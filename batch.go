@@ -20,6 +20,9 @@ type batch struct {
 	count   counters
 	depth   int // of publications by hooks that this one is part of
 
+	journal   publicationJournal
+	journaled *commit // the last that this batch has changes in; nil if there are none
+
 	in       decoded
 	pub      publication // the message that is being published
 	waiting  publication // a kept message that is being sent
@@ -64,6 +67,7 @@ func (bt *batch) Finish() { bt.finish() }
 // finish flushes every client that was touched, and tells of what was dropped.
 func (bt *batch) finish() {
 	b := bt.broker
+	bt.abandon()
 	b.stats.add(&bt.count) // who gets an answer finds it counted
 	bt.flush()
 	bt.observeDrops()
@@ -73,7 +77,7 @@ func (bt *batch) finish() {
 
 // reset lets go of everything that a pooled batch must not keep alive.
 func (bt *batch) reset() {
-	bt.pub, bt.depth = publication{}, 0
+	bt.pub, bt.depth, bt.journaled = publication{}, 0, nil
 	bt.waiting = publication{topic: bt.waiting.topic[:0]}
 	bt.matches.Reset()
 	clear(bt.members)
@@ -89,18 +93,20 @@ func (bt *batch) reset() {
 	}
 }
 
-// push appends a PUBLISH to the outbound buffer of c and sees to its flush.
-func (bt *batch) push(c *Client, head []byte, p *publication, idAt int, id uint16) {
+// push appends a PUBLISH to the outbound buffer of c and sees to its flush. It
+// does not leave before the commit after is safe; nil is none.
+func (bt *batch) push(c *Client, head []byte, p *publication, idAt int, id uint16, after *commit) {
 	if len(bt.broker.hooks.trace) > 0 {
 		bt.trace(c, head, p.payload, idAt, id)
 	}
-	mustFlush, size := c.out.push(head, p.payload, idAt, id, p.held != nil)
+	mustFlush, size := c.out.pushAfter(after, head, p.payload, idAt, id, p.held != nil)
 	bt.count.publishOut++
 	bt.count.publishBytesOut += uint64(len(p.payload))
 	bt.sent(c, len(head)+len(p.payload), mustFlush, size)
 }
 
-// reply sends a packet other than PUBLISH. Reason String and User Properties
+// reply sends a packet other than PUBLISH, which does not leave before all that
+// the batch has journaled is safe. Reason String and User Properties
 // must have been left out where the client does not want them.
 func (bt *batch) reply(c *Client, p packets.Packet) { bt.replyShort(c, p, nil) }
 
@@ -125,7 +131,7 @@ func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 	if len(bt.broker.hooks.trace) > 0 {
 		bt.trace(c, b, nil, 0, 0)
 	}
-	mustFlush, size := c.out.push(b, nil, 0, 0, false)
+	mustFlush, size := c.out.pushAfter(bt.journaled, b, nil, 0, 0, false)
 	bt.sent(c, len(b), mustFlush, size)
 }
 
@@ -143,7 +149,7 @@ func (bt *batch) sent(c *Client, n int, mustFlush bool, size int) {
 // relieve flushes the clients that were touched when one of them has much to
 // write. No lock may be held.
 func (bt *batch) relieve() {
-	if !bt.count.full {
+	if !bt.count.full || bt.journal.bracketed && len(bt.broker.hooks.trace) > 0 {
 		return
 	}
 	bt.count.full = false

@@ -19,8 +19,9 @@ import (
 // [Broker.Serve] and its kin, and end it with [Broker.Shutdown] or
 // [Broker.Close]. All methods may be called from any goroutine, at any time.
 //
-// Lock order: Broker.mu and shard.mu → session.mu → outbound.mu → alarms.mu. No lock is held
-// across I/O, a hook, or a send that may block.
+// Lock order: journal.bracket → Broker.mu and shard.mu → session.mu → retained.mu →
+// outbound.mu → journal.mu, alarms.mu. No lock is held across I/O, a hook, or a send
+// that may block.
 type Broker struct {
 	opts      Options
 	log       logger
@@ -29,6 +30,7 @@ type Broker struct {
 	directory *directory
 	tree      *topics.Tree[subscription]
 	retained  retained
+	journal   *journal // nil without a store
 	stats     stats
 	sys       sys
 	memory    atomic.Int64 // bytes of messages in queues, in flight and retained
@@ -77,6 +79,16 @@ func New(o Options) (*Broker, error) {
 		Alone:    hooks.mayWait(),
 	})
 	b.retained.init(b)
+	if len(hooks.store) > 0 {
+		b.journal = newJournal(b, hooks.store[0])
+		if err := b.restore(); err != nil {
+			b.cancel()
+			b.engine.Close()
+			b.alarms.close()
+			return nil, fmt.Errorf("petrel: restore: %w", err)
+		}
+		b.journal.start()
+	}
 	b.sys.init(b)
 	return b, nil
 }
@@ -309,10 +321,14 @@ func (b *Broker) stop() {
 	for c := range b.clients {
 		c.stop(packets.ServerShuttingDown)
 	}
+	b.journal.end()
 	go func() {
 		b.wg.Wait()
 		b.engine.Close()
 		b.alarms.close()
+		if err := b.journal.close(); err != nil {
+			b.log.Error("petrel: closing the store", "error", err)
+		}
 		close(b.ended)
 	}()
 }
@@ -320,7 +336,7 @@ func (b *Broker) stop() {
 // Publish gives a message to all matching sessions, and keeps it if m.Retain is
 // set, as if a client had published it; no hook is asked, as the host is
 // trusted. When it returns nil, every copy is sent, queued or reported as
-// dropped. It refuses an invalid message with an error that is a [ReasonCode].
+// dropped, and what has to be in the [Store] is. It refuses an invalid message with an error that is a [ReasonCode].
 //
 // It may be called from hooks, with the context they were given: by that the
 // depth of hooks that publish, and are called because of it, is bounded to 8.
@@ -340,10 +356,15 @@ func (b *Broker) Publish(ctx context.Context, m Message) error {
 	}
 	defer b.wg.Done()
 	bt := b.batch()
-	defer bt.finish()
 	bt.depth = depth + 1
-	if code := b.publishFromHost(bt, &m); code.IsError() {
+	code := b.publishFromHost(bt, &m)
+	after := bt.journaled
+	bt.finish()
+	if code.IsError() {
 		return fmt.Errorf("petrel: publish to %q: %w", m.Topic, code)
+	}
+	if err := b.journal.wait(ctx, after); err != nil {
+		return fmt.Errorf("petrel: publish to %q: it is sent, but not in the store: %w", m.Topic, err)
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type chain struct {
 	deliver      []DeliverInterceptor
 	selector     []SharedSelector // at most one
 	trace        []PacketTracer
+	store        []Store // at most one
 
 	slow atomic.Bool // the last decision took long; who waits for another should have flushed
 }
@@ -65,6 +66,7 @@ func (c *chain) add(h Hook) error {
 		func() (bool, error) { return enlist(&c.deliver, h) },
 		func() (bool, error) { return enlist(&c.selector, h) },
 		func() (bool, error) { return enlist(&c.trace, h) },
+		func() (bool, error) { return enlist(&c.store, h) },
 	} {
 		fit, err := try()
 		if err != nil {
@@ -79,6 +81,9 @@ func (c *chain) add(h Hook) error {
 	}
 	if len(c.selector) > 1 {
 		return fmt.Errorf("%T is a second SharedSelector after %T", h, c.selector[0])
+	}
+	if len(c.store) > 1 {
+		return fmt.Errorf("%T is a second Store after %T", h, c.store[0])
 	}
 	if e, ok := h.(EnhancedAuthenticator); ok {
 		return c.addMethods(e)
@@ -104,6 +109,9 @@ func enlist[T any](stage *[]T, h Hook) (bool, error) {
 	capability, have := reflect.TypeFor[T](), reflect.TypeOf(h)
 	for i := range capability.NumMethod() {
 		want := capability.Method(i)
+		if want.Name == "Close" {
+			continue // many things can be closed
+		}
 		if got, ok := have.MethodByName(want.Name); ok {
 			return false, fmt.Errorf("%T has a method %s of type %v, but not the methods of petrel.%s (%s%s)",
 				h, want.Name, got.Type, capability.Name(), want.Name, want.Type.String()[len("func"):])

@@ -216,8 +216,10 @@ func (c *Client) MayWait() bool {
 func (c *Client) Data(r engine.Round, b []byte) (used, need int, err error) {
 	c.busy.Store(true)
 	bt := r.(*batch)
+	bt.journaled = nil // by others that share the round
 	defer func() {
 		if r := recover(); r != nil {
+			bt.abandon()
 			c.broker.log.panicked("the handling of a packet", r, "client", c.id)
 			err = packets.UnspecifiedError
 		}
@@ -268,6 +270,9 @@ func (c *Client) Hold() <-chan struct{} {
 	full := hold != nil
 	if !full {
 		hold = c.pace.held()
+	}
+	if hold == nil {
+		hold = c.broker.journal.held()
 	}
 	c.busy.Store(hold != nil && !full)
 	if c.ending.Load() { // who ends it may have released what was held before this

@@ -194,6 +194,11 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 		return c.refuse(err)
 	}
 	c.dropContext()
+	if cn.expiry != 0 || cn.will != nil {
+		if err := b.journal.refusal(); err != nil {
+			return c.refuse(err)
+		}
+	}
 	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry))
 	if err != nil {
 		return c.refuse(err)
@@ -227,6 +232,9 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	c.phase = connected
 	b.stats.noteConnected()
 	s.client, s.last = c, c
+	if b.journal != nil {
+		s.keepLocked(bt, c)
+	}
 	s.online.Store(true)
 	s.quota = int(c.window)
 	bt.reply(c, ack)

@@ -132,6 +132,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 			b.directory.count.Add(1)
 		}
 		cl.session = newSession(b, c.id, c.identity)
+		cl.session.durable = b.journal != nil && expiry != 0
 		cl.created = true
 		if cl.ended != nil {
 			cl.session.takeovers = cl.ended.takeovers
@@ -184,6 +185,9 @@ func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
 	w := c.will
 	c.will = nil
 	s.goOfflineLocked()
+	if w == nil && s.willKept {
+		b.journal.forgetWill(nil, s) // the client has taken it back
+	}
 	if s.expiry == 0 {
 		s.ended = true
 		delete(sh.sessions, s.id)
@@ -196,6 +200,12 @@ func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
 	}
 	sh.dueLocked(due)
 	s.waitLocked(b.alarms.now(), w)
+	if s.kept {
+		b.journal.keepSession(nil, s)
+		if w != nil {
+			b.journal.keepWill(nil, s, w, s.willDue)
+		}
+	}
 	return false, due, true
 }
 

@@ -46,6 +46,22 @@ func (a *alarms) now() instant { return instant(time.Since(a.start)) + 1 }
 // time is the time of the clock at an instant.
 func (a *alarms) time(at instant) time.Time { return a.start.Add(time.Duration(at - 1)) }
 
+// calendar is an instant as nanoseconds since 1970; never stays zero.
+func (a *alarms) calendar(t instant) int64 {
+	if t == 0 {
+		return 0
+	}
+	return a.start.UnixNano() + int64(t)
+}
+
+// instantOf is the reverse of calendar. What is past is the first instant.
+func (a *alarms) instantOf(calendar int64) instant {
+	if calendar == 0 {
+		return 0
+	}
+	return max(instant(calendar-a.start.UnixNano()), 1)
+}
+
 // set makes x ring at the given instant, or moves it there.
 func (a *alarms) set(x *alarm, at instant) {
 	a.mu.Lock()

@@ -54,6 +54,16 @@ func (t *inflight) add(d delivery) *flight {
 	}
 }
 
+// restore adds a flight as it was before the process began: its seq is above all others.
+func (t *inflight) restore(f flight) {
+	for 4*t.n >= 3*len(t.ring) && len(t.ring) < maximumFlights || t.place(f.id).id != 0 {
+		t.grow()
+	}
+	*t.place(f.id) = f
+	t.n++
+	t.seq, t.last = f.seq, f.id
+}
+
 func (t *inflight) place(id uint16) *flight { return &t.ring[int(id)&(len(t.ring)-1)] }
 
 // get returns the flight with the identifier, nil if there is none.

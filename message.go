@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -47,6 +48,8 @@ type message struct {
 	kept    uint64 // its number among all that were ever retained, if it was
 	qos     QoS
 	retain  bool
+	holders atomic.Int32 // of its record in the store: deliveries, and who is adding some
+	number  uint64       // of that record
 }
 
 func (m *message) properties() packets.Properties {

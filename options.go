@@ -18,6 +18,10 @@ type Options struct {
 	// [Authenticator] or an [EnhancedAuthenticator]; auth.AllowAll admits everybody.
 	Hooks []Hook
 
+	// Sync says when what is in the [Store], if there is one among the hooks, is
+	// synced to the disk. Zero is [SyncEach]: what was acknowledged is on the disk.
+	Sync SyncPolicy
+
 	// Logger receives what the broker has to say. Nil means [slog.Default].
 	// Passwords and payloads are never logged.
 	Logger *slog.Logger

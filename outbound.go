@@ -77,6 +77,7 @@ type outbound struct {
 	promised bool          // somebody who pushed is going to flush
 	writing  bool          // some goroutine is between taking pending and the end of its write
 	draining *frames       // of writing, while the engine has what the socket refused
+	gate     *gate         // what waits for commits of the store; nil if nothing does
 	closed   bool          // nothing more is taken
 	hold     chan struct{} // closed when the buffer is half empty again
 	idle     chan struct{} // closed when the writer has ended
@@ -87,15 +88,25 @@ type outbound struct {
 // may be referred to. It reports whether the caller has to flush, and how many
 // bytes wait now.
 func (o *outbound) push(head, payload []byte, idAt int, id uint16, shared bool) (mustFlush bool, size int) {
+	return o.pushAfter(nil, head, payload, idAt, id, shared)
+}
+
+// pushAfter is push for a packet that must not leave before a commit is safe; nil
+// is none.
+func (o *outbound) pushAfter(after *commit, head, payload []byte, idAt int, id uint16, shared bool) (mustFlush bool, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return false, 0
 	}
-	if o.pending == nil {
-		o.pending = framesPool.Get().(*frames)
+	f := o.stagedLocked(after)
+	staged := f != nil
+	if !staged {
+		if o.pending == nil {
+			o.pending = framesPool.Get().(*frames)
+		}
+		f = o.pending
 	}
-	f := o.pending
 	start := len(f.b)
 	f.b = append(f.b, head...)
 	if idAt != 0 {
@@ -107,14 +118,24 @@ func (o *outbound) push(head, payload []byte, idAt int, id uint16, shared bool) 
 		f.b = append(f.b, payload...)
 	}
 	size = int(o.size.Add(int64(len(head) + len(payload))))
+	if staged {
+		return false, size // what it waits for sees to the flush
+	}
 	mustFlush = !o.promised
 	o.promised = true
 	return mustFlush, size
 }
 
-// pushLast appends the last packet of the connection and takes no more.
+// pushLast appends the last packet of the connection and takes no more. It gives
+// up what waits for commits. If the CONNACK is among that, nothing may come instead.
 func (o *outbound) pushLast(packet []byte) {
-	o.push(packet, nil, 0, 0, false)
+	o.mu.Lock()
+	silent := o.awaitsConnackLocked()
+	o.dropStagesLocked()
+	o.mu.Unlock()
+	if !silent {
+		o.push(packet, nil, 0, 0, false)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
@@ -196,7 +217,7 @@ func (o *outbound) wroteLocked(n int, err error) {
 	o.size.Add(-int64(n))
 	if err != nil {
 		o.closed = true
-		o.pending = nil
+		o.pending, o.gate = nil, nil
 		o.size.Store(0)
 	}
 	if o.hold != nil && (o.closed || o.waiting() <= o.limit()/2) {
@@ -255,6 +276,7 @@ func (o *outbound) release() {
 func (o *outbound) close() {
 	o.mu.Lock()
 	o.closed = true
+	o.dropStagesLocked()
 	o.mu.Unlock()
 	o.flush()
 	o.mu.Lock()

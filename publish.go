@@ -43,6 +43,9 @@ func (c *Client) publish(bt *batch, flags byte, body []byte) error {
 		p.expires = expiresAt(bt.now, in.MessageExpiryInterval)
 	}
 	code, err := c.pass(bt, p, false)
+	if errors.Is(err, errNotKept) {
+		return err // unanswered, the client will send it again, and all that follows behind it
+	}
 	if err != nil && (c.ending.Load() || errors.Is(err, errDisplaced)) {
 		return errDisplaced // refused because the connection ends: unanswered, it will be sent again
 	}
@@ -143,6 +146,11 @@ func (c *Client) pass(bt *batch, p *publication, isWill bool) (packets.ReasonCod
 		b.dropped(bt, "", string(p.topic), p.qos, DropInvalidPayload)
 		return 0, packets.PayloadFormatInvalid
 	}
+	if !isWill && (p.qos > AtMostOnce || p.retain) {
+		if err := b.journal.refusal(); err != nil {
+			return 0, err
+		}
+	}
 	if len(b.hooks.authorize) > 0 || len(b.hooks.intercept) > 0 {
 		if b.hooks.slow.Load() {
 			bt.flush()
@@ -158,7 +166,7 @@ func (c *Client) pass(bt *batch, p *publication, isWill bool) (packets.ReasonCod
 			bt.now = b.alarms.now() // the message has waited, which its expiry counts
 		}
 	}
-	if in := &bt.in.publish; !isWill && in.QoS == ExactlyOnce && !c.remember(in.PacketID) {
+	if in := &bt.in.publish; !isWill && in.QoS == ExactlyOnce && !c.remember(bt, in.PacketID) {
 		return 0, errDisplaced // before anybody gets it: a successor must know what it is sent again
 	}
 	if p.retain {
@@ -244,9 +252,10 @@ func (c *Client) acknowledge(bt *batch, in *packets.Publish, code packets.Reason
 		bt.replyShort(c, p, func() { p.ReasonString, p.UserProperties = nil, nil })
 	case ExactlyOnce:
 		if !code.IsError() || c.version != packets.V5 { // older versions have no codes: this will be a success
-			c.remember(in.PacketID)
+			c.remember(bt, in.PacketID)
+			bt.keepReceipt()
 		} else {
-			c.forget(in.PacketID)
+			c.forget(bt, in.PacketID)
 		}
 		p := &bt.in.rec
 		p.PacketID, p.Reason = in.PacketID, code
@@ -270,7 +279,7 @@ var errDisplaced = &packets.Error{Code: packets.SessionTakenOver}
 
 // remember keeps the identifier of a QoS 2 message until PUBREL. It reports
 // false if the session has another connection by now.
-func (c *Client) remember(id uint16) bool {
+func (c *Client) remember(bt *batch, id uint16) bool {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -280,6 +289,9 @@ func (c *Client) remember(id uint16) bool {
 	if s.received == nil {
 		s.received = make(map[uint16]bool)
 	}
+	if _, known := s.received[id]; !known && s.durable {
+		bt.journal.receiver, bt.journal.id = s, id
+	}
 	if !s.received[id] {
 		s.received[id] = true
 		c.opened++
@@ -288,7 +300,8 @@ func (c *Client) remember(id uint16) bool {
 }
 
 // forget gives up the identifier of a QoS 2 message that was refused.
-func (c *Client) forget(id uint16) {
+func (c *Client) forget(bt *batch, id uint16) {
+	bt.journal.receiver = nil
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,7 +39,7 @@ func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
 	defer r.mu.Unlock()
 	if len(p.payload) == 0 || p.expires != 0 && p.expires <= bt.now {
 		if old, ok := r.index.Delete(string(p.topic)); ok {
-			r.gone(old)
+			r.gone(bt, old)
 		}
 		return 0, nil
 	}
@@ -58,7 +58,10 @@ func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
 	}
 	m.kept = r.latest.Add(1) // nobody else has it yet
 	if old, ok := r.index.Set(m.topic, m); ok {
-		r.gone(old)
+		r.uncount(old)
+	}
+	if b.journal != nil && !isReserved(p.topic) {
+		b.journal.keepRetained(bt, m)
 	}
 	b.memory.Add(int64(m.size()))
 	if !isReserved(p.topic) {
@@ -70,8 +73,16 @@ func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
 	return 0, nil
 }
 
-// gone accounts for a message that is no longer kept.
-func (r *retained) gone(m *message) {
+// gone is called when m is no longer kept, nor any other message of its topic.
+func (r *retained) gone(bt *batch, m *message) {
+	r.uncount(m)
+	if j := r.broker.journal; j != nil && !isReserved([]byte(m.topic)) {
+		j.forgetRetained(bt, m.topic)
+	}
+}
+
+// uncount accounts for a message that is no longer kept.
+func (r *retained) uncount(m *message) {
 	r.broker.memory.Add(-int64(m.size()))
 	if m.expires != 0 {
 		r.expiring.Add(-1)
@@ -83,8 +94,10 @@ func (r *retained) gone(m *message) {
 
 // expire removes m, if it is still the retained message of its topic.
 func (r *retained) expire(m *message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if old, ok := r.index.DeleteFunc(m.topic, func(now *message) bool { return now == m }); ok {
-		r.gone(old)
+		r.gone(nil, old)
 	}
 }
 

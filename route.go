@@ -12,6 +12,14 @@ type target struct {
 	qos     QoS
 	retain  bool
 	dup     bool
+	place   place        // in the store, of a message that has waited
+	settled *publication // what the DeliverInterceptors have left of it; nil if they were not asked
+	refused bool         // by one of them
+}
+
+// delivery is the copy as it is kept.
+func (t *target) delivery(p *publication) delivery {
+	return delivery{msg: p.message(), ids: t.ids, shared: t.shared, qos: t.qos, retain: t.retain, place: t.place}
 }
 
 // route gives p to every session with a matching subscription, connected or
@@ -19,28 +27,67 @@ type target struct {
 func (b *Broker) route(bt *batch, p *publication) int {
 	b.tree.Match(p.topic, &bt.matches)
 	bt.collect(p)
+	bt.begin(p)
 	for i := range bt.targets {
 		b.hand(bt, p, &bt.targets[i])
 		bt.relieve()
 	}
+	bt.end(p)
 	return len(bt.targets)
 }
 
 // hand gives one copy of p to its session, as the DeliverInterceptors leave it.
 func (b *Broker) hand(bt *batch, p *publication, t *target) {
-	if len(b.hooks.deliver) > 0 && t.session.local == nil {
-		if b.hooks.slow.Load() {
-			bt.flush()
-		}
-		changed, err := b.consultDeliver(bt, p, t, false)
-		if err != nil {
-			bt.drop(t.session.id, p, t.qos, DropIntercepted)
-			return
-		}
-		p = changed
+	bt.consult(p, t)
+	switch {
+	case t.refused:
+		return
+	case t.settled != nil:
+		p = t.settled
 	}
-	if !t.session.deliver(bt, p, t) && !b.elsewhere(bt, p, t.shared) {
+	if t.session.deliver(bt, p, t) {
+		return
+	}
+	if bt.journal.bracketed {
+		bt.journal.homeless = append(bt.journal.homeless, *t)
+		return
+	}
+	b.rehome(bt, p, t)
+}
+
+// rehome gives a copy whose session has ended to another member of its shared
+// subscription, if there is one.
+func (b *Broker) rehome(bt *batch, p *publication, t *target) {
+	if t.settled != nil {
+		p = t.settled
+	}
+	if !b.elsewhere(bt, p, t.shared, nil) {
 		bt.drop(t.session.id, p, t.qos, DropSessionEnded)
+	}
+}
+
+// consult asks the DeliverInterceptors about one copy of p, unless they were asked.
+func (bt *batch) consult(p *publication, t *target) {
+	b := bt.broker
+	if len(b.hooks.deliver) == 0 || t.session.local != nil || t.settled != nil || t.refused {
+		return
+	}
+	if b.hooks.slow.Load() {
+		bt.flush()
+	}
+	changed, err := b.consultDeliver(bt, p, t, false)
+	if err != nil {
+		t.refused = true
+		bt.drop(t.session.id, p, t.qos, DropIntercepted)
+		return
+	}
+	t.settled = changed
+}
+
+// consultAll asks them about all copies, before a bracket in which no hook may run.
+func (bt *batch) consultAll(p *publication) {
+	for i := range bt.targets {
+		bt.consult(p, &bt.targets[i])
 	}
 }
 
@@ -184,6 +231,11 @@ func (b *Broker) publishFromHost(bt *batch, m *Message) packets.ReasonCode {
 	p := &bt.pub
 	bt.heads.forget()
 	p.setFrom(m, bt.now)
+	if p.qos > AtMostOnce || p.retain && !isReserved(p.topic) {
+		if err := b.journal.refusal(); err != nil {
+			return packets.ReasonOf(err)
+		}
+	}
 	if p.retain {
 		if reason, err := b.retained.keep(bt, p); err != nil {
 			b.dropped(bt, "", m.Topic, p.qos, reason)

@@ -19,6 +19,7 @@ type session struct {
 	serial   uint64             // tells sessions apart, also those with the same identifier
 	alarm    alarm              // of the session expiry and of the delayed will
 	online   atomic.Bool        // client is set; a hint for the choice of a shared member
+	durable  bool               // it outlives the process, as far as there is a store
 
 	mu     sync.Mutex
 	owner  *Client // the connection that may touch the session, nil if there is none
@@ -44,6 +45,14 @@ type session struct {
 	replays  []*replay       // retained messages that its subscriptions are still owed
 
 	droppedReplays int // how many of them are dropped
+
+	// What the store has of it.
+	userName string  // of the client that was connected last
+	version  Version // that it spoke
+	places   uint64  // given to deliveries so far
+	kept     bool    // there is a record of it
+	willKept bool    // and one of a will
+	settled  bool    // it has ended, and nothing but that will is left of it
 }
 
 // neverExpires is the Session Expiry Interval of a session without an end.
@@ -141,20 +150,26 @@ func (s *session) ring(instant) {
 // subscriptions go to other members.
 func (b *Broker) endSession(s *session, kind SessionEventKind) {
 	b.alarms.stop(&s.alarm)
+	bt := b.batch()
+	defer bt.finish()
 	s.mu.Lock()
 	subs := s.subs.list
-	held := s.takeAllLocked()
+	held := s.takeAllLocked(bt)
 	s.mu.Unlock()
 	for _, e := range subs {
 		b.tree.Remove(e)
 	}
-	bt := b.batch()
-	defer bt.finish()
 	for i := range held {
 		d := &held[i]
-		if d.shared == nil || !b.redispatch(bt, d) {
+		if d.shared == nil || !b.redispatch(bt, s, d) {
 			b.dropped(bt, s.id, d.msg.topic, d.qos, DropSessionEnded)
 		}
+	}
+	if b.journal != nil {
+		s.mu.Lock()
+		s.settled = true
+		b.journal.forgetSession(bt, s)
+		s.mu.Unlock()
 	}
 	if s.local == nil {
 		b.sessionChanged(s, kind)
@@ -162,10 +177,14 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) {
 }
 
 // takeAllLocked empties the session and returns the messages that were not
-// delivered.
-func (s *session) takeAllLocked() (held []delivery) {
+// delivered. What the store has of those that another session may get stays there.
+func (s *session) takeAllLocked(bt *batch) (held []delivery) {
+	if s.durable {
+		s.forgetAllLocked(bt)
+	}
 	for _, f := range s.flights.ordered() {
 		if f.state != awaitAck {
+			s.forgetLocked(bt, &f.delivery)
 			continue
 		}
 		held = append(held, f.delivery)
@@ -176,11 +195,63 @@ func (s *session) takeAllLocked() (held []delivery) {
 	held = append(held, s.queue.removeFunc(func(*delivery) bool { return true })...)
 	for i := range held {
 		s.broker.memory.Add(-int64(held[i].msg.size()))
+		if held[i].shared == nil {
+			s.forgetLocked(bt, &held[i])
+		}
 	}
 	s.subs, s.queue, s.flights = subscriptionSet{}, queue{}, inflight{}
 	s.received, s.resend = nil, nil
 	s.replays, s.droppedReplays = nil, 0
 	return held
+}
+
+// keepLocked writes down that c has the session now, if that or its will is to
+// outlive the process.
+func (s *session) keepLocked(bt *batch, c *Client) {
+	s.userName, s.version = c.userName, c.version
+	if s.durable || c.will != nil || s.kept {
+		s.broker.journal.keepSession(bt, s)
+		s.broker.journal.keepWill(bt, s, c.will, 0)
+	}
+}
+
+// forgetLocked removes what the store has of a delivery that has come to its end.
+func (s *session) forgetLocked(bt *batch, d *delivery) {
+	if d.place.n != 0 {
+		s.broker.journal.forget(bt, s, d)
+	}
+}
+
+// forgetAllLocked removes from the store what an ended session has beside messages.
+func (s *session) forgetAllLocked(bt *batch) {
+	j := s.broker.journal
+	if s.kept {
+		j.keepSession(bt, s) // which says that it has ended
+	}
+	for _, e := range s.subs.list {
+		j.forgetSubscription(bt, s, e.Value.filter)
+	}
+	for id := range s.received {
+		j.forgetReceived(bt, s, id)
+	}
+}
+
+// keepFlightLocked writes down that a message is on its way to the client, and
+// returns what its PUBLISH has to wait for: the identifier of a QoS 2 message must
+// be known after a crash, or it could be sent under a second one.
+func (s *session) keepFlightLocked(bt *batch, f *flight) *commit {
+	switch {
+	case !s.durable:
+		return nil
+	case f.place.n == 0:
+		s.broker.journal.keepDelivery(bt, s, &f.delivery, f.id)
+	default:
+		s.broker.journal.keepFlight(bt, s, f)
+	}
+	if f.qos < ExactlyOnce {
+		return nil
+	}
+	return bt.journaled
 }
 
 // deliver gives the session one copy of p: it is sent, or queued, or dropped. It
@@ -196,12 +267,12 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 	case s.ended:
 		bt.drop(s.id, p, t.qos, DropSessionEnded)
 	case s.local != nil:
-		s.enqueueLocked(bt, delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		s.enqueueLocked(bt, t.delivery(p))
 		s.local.wakeLocked()
 	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
 		bt.drop(s.id, p, t.qos, DropOffline)
 	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.fullLocked(), !c.out.room():
-		s.enqueueLocked(bt, delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		s.enqueueLocked(bt, t.delivery(p))
 		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
 	default:
 		s.sendLocked(bt, p, t)
@@ -235,6 +306,9 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 		bt.dropMessage(s.id, d.msg, d.qos, DropMemory)
 		return
 	}
+	if s.durable && d.qos > AtMostOnce {
+		s.broker.journal.keepDelivery(bt, s, &d, 0)
+	}
 	s.queue.push(d)
 }
 
@@ -255,6 +329,7 @@ func (s *session) makeRoomLocked(bt *batch, qos QoS) bool {
 	d, ok := s.queue.evict(most)
 	if ok {
 		s.broker.memory.Add(-int64(d.msg.size()))
+		s.forgetLocked(bt, &d)
 		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
 	}
 	return ok
@@ -271,6 +346,7 @@ func (s *session) dropExpiredLocked(bt *batch) bool {
 	for i := range expired {
 		d := &expired[i]
 		s.broker.memory.Add(-int64(d.msg.size()))
+		s.forgetLocked(bt, d)
 		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
 	}
 	return len(expired) > 0
@@ -281,6 +357,7 @@ func (s *session) dropExpiredLocked(bt *batch) bool {
 func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 	c := s.client
 	if p.expires != 0 && p.expires < bt.now {
+		s.forgetLocked(bt, &delivery{msg: p.held, place: t.place})
 		bt.drop(s.id, p, t.qos, DropExpired)
 		return
 	}
@@ -290,18 +367,21 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 	head, idAt := bt.head(c, p, t, false)
 	if len(head)+len(p.payload) > int(c.maximumPacket) {
 		if head, idAt = bt.head(c, p, t, true); len(head)+len(p.payload) > int(c.maximumPacket) {
+			s.forgetLocked(bt, &delivery{msg: p.held, place: t.place})
 			bt.drop(s.id, p, t.qos, DropTooLarge)
 			return
 		}
 	}
 	var id uint16
+	var after *commit
 	if t.qos > AtMostOnce {
-		f := s.flights.add(delivery{p.message(), t.ids, t.shared, t.qos, t.retain})
+		f := s.flights.add(t.delivery(p))
 		s.broker.memory.Add(int64(f.msg.size()))
 		s.quota--
 		id = f.id
+		after = s.keepFlightLocked(bt, f)
 	}
-	bt.push(c, head, p, idAt, id)
+	bt.push(c, head, p, idAt, id, after)
 	bt.learnAlias(c, p)
 }
 
@@ -348,11 +428,14 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		s.queue.pop()
 		s.broker.memory.Add(-int64(next.msg.size()))
 		if next.msg.expired(bt.now) {
+			s.forgetLocked(bt, &next)
 			bt.dropMessage(s.id, next.msg, next.qos, DropExpired)
 			return true
 		}
 		bt.waiting.from(next.msg, bt.waiting.topic)
-		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain})
+		s.sendLocked(bt, &bt.waiting, &target{
+			session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain, place: next.place,
+		})
 		return true
 	}
 	return s.replayNextLocked(bt)
@@ -369,12 +452,12 @@ func (s *session) sendAgainLocked(bt *batch, f *flight) {
 	f.unsent = false
 	if len(head)+len(p.payload) > int(c.maximumPacket) {
 		bt.drop(s.id, p, f.qos, DropTooLarge)
-		s.finishLocked(f)
+		s.finishLocked(bt, f)
 		return
 	}
 	s.quota--
 	f.counted = true
-	bt.push(c, head, p, idAt, f.id)
+	bt.push(c, head, p, idAt, f.id, nil) // behind a CONNACK, and so behind what has kept it
 }
 
 // resumeLocked sends again what the last connection did not finish, in the order
@@ -400,7 +483,13 @@ func (s *session) resumeLocked(bt *batch) {
 }
 
 // finishLocked ends a flight and gives its quota back.
-func (s *session) finishLocked(f *flight) {
+func (s *session) finishLocked(bt *batch, f *flight) {
+	s.forgetLocked(bt, &f.delivery)
+	s.dropFlightLocked(f)
+}
+
+// dropFlightLocked is finishLocked for a flight whose message goes on elsewhere.
+func (s *session) dropFlightLocked(f *flight) {
 	if f.counted {
 		s.quota++
 	}

@@ -41,8 +41,9 @@ func (s *session) isWaiting() bool {
 }
 
 // elsewhere gives p to another member of the shared subscription, as the session
-// that was chosen has ended before it got it. It reports whether there was one.
-func (b *Broker) elsewhere(bt *batch, p *publication, from *entry) bool {
+// that was chosen has ended before it got it, or did not finish what is left; left
+// is nil if it got nothing. It reports whether there was one.
+func (b *Broker) elsewhere(bt *batch, p *publication, from *entry, left *leftover) bool {
 	for {
 		g := b.groupOf(bt, from, p)
 		if g == nil {
@@ -53,7 +54,7 @@ func (b *Broker) elsewhere(bt *batch, p *publication, from *entry) bool {
 			return false
 		}
 		t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
-		if t.session.deliver(bt, p, &t) { // the DeliverInterceptors had their say the first time
+		if b.move(bt, p, &t, left) { // the DeliverInterceptors had their say the first time
 			return true
 		}
 		from = e
@@ -114,10 +115,13 @@ func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) boo
 
 // redispatch gives a message that a member of a shared subscription did not
 // finish to another member, and reports whether there was one.
-func (b *Broker) redispatch(bt *batch, d *delivery) bool {
+func (b *Broker) redispatch(bt *batch, s *session, d *delivery) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
-	found := b.elsewhere(bt, p, d.shared)
+	found := b.elsewhere(bt, p, d.shared, &leftover{s, d})
+	if !found && d.place.n != 0 {
+		b.journal.forget(bt, s, d)
+	}
 	bt.relieve()
 	return found
 }
@@ -150,7 +154,7 @@ func (b *Broker) handOver(bt *batch, s *session) {
 		taken := s.takeSharedLocked(samples[i].shared)
 		s.mu.Unlock()
 		for j := range taken {
-			if d := &taken[j]; !b.redispatch(bt, d) {
+			if d := &taken[j]; !b.redispatch(bt, s, d) {
 				bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
 			}
 		}
@@ -194,7 +198,7 @@ func (s *session) takeSharedLocked(from *entry) (taken []delivery) {
 	for _, f := range s.flights.ordered() {
 		if f.mayMove() && f.shared == from {
 			taken = append(taken, f.delivery)
-			s.finishLocked(f)
+			s.dropFlightLocked(f)
 		}
 	}
 	queued := s.queue.removeFunc(func(d *delivery) bool { return d.shared == from })

@@ -90,6 +90,9 @@ type Stats struct {
 	PublishReceived, PublishSent           uint64 // PUBLISH packets
 	PublishBytesReceived, PublishBytesSent uint64 // of their payloads
 
+	StoreCommits uint64 // batches that are in the store
+	StoreChanges uint64 // records that were put or removed with them
+
 	Dropped map[DropReason]uint64 // copies that were not delivered; only reasons that occurred
 
 	// Clients that a strict broker refuses, whether they were tolerated or not.
@@ -125,6 +128,9 @@ func (b *Broker) Stats() Stats {
 		BridgeLevels:           s.bridgeLevels.Load(),
 		ReceiveMaximumExceeded: s.receiveMaximum.Load(),
 		LongClientIDs:          s.longClientIDs.Load(),
+	}
+	if b.journal != nil {
+		r.StoreCommits, r.StoreChanges = b.journal.commits.Load(), b.journal.changes.Load()
 	}
 	for reason := range s.dropped {
 		if n := s.dropped[reason].Load(); n != 0 {

@@ -15,7 +15,7 @@ package petrel
 //	u SESSION FILTER      a subscription
 //	i SESSION ID          a QoS 2 message received and not released
 //	q SESSION PLACE       a message for the session: waiting, or sent when it came
-//	f SESSION ID          what became of a q record since: sent as ID, or to be completed
+//	f SESSION PLACE       what became of a q record since: sent, or to be completed
 //	m NUMBER              a message that several q records refer to
 //	r TOPIC               a retained message
 //	x KEY                 a record that could not be read, set aside

@@ -27,6 +27,9 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 	if p.SubscriptionID != 0 && c.broker.opts.DisableSubscriptionIdentifiers {
 		return packets.SubscriptionIdentifiersNotSupported
 	}
+	if err := c.storeRefuses(); err != nil {
+		return err
+	}
 	wishes := make([]wish, 0, p.Subscriptions.Len())
 	var ids []uint32
 	if p.SubscriptionID != 0 {
@@ -56,6 +59,15 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 		}
 	}
 	return nil
+}
+
+// storeRefuses is why subscriptions cannot be changed now: they would not be safe
+// when that is acknowledged.
+func (c *Client) storeRefuses() error {
+	if !c.session.durable {
+		return nil
+	}
+	return c.broker.journal.refusal()
 }
 
 // judge decides on one filter. An error ends the connection.
@@ -144,7 +156,7 @@ func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
 	for i := range wishes {
 		w := &wishes[i]
 		if w.entry != nil {
-			s.subscribeLocked(w)
+			s.subscribeLocked(bt, w)
 		}
 		ack.Reasons = append(ack.Reasons, w.code)
 	}
@@ -155,12 +167,15 @@ func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
 }
 
 // subscribeLocked adds a subscription or replaces the one with its filter.
-func (s *session) subscribeLocked(w *wish) {
+func (s *session) subscribeLocked(bt *batch, w *wish) {
 	sub := &w.entry.Value
 	old := s.subs.get(sub.filter)
 	if old == nil && len(s.subs.list) >= s.broker.opts.MaximumSubscriptions {
 		w.entry, w.owed, w.code = nil, nil, packets.QuotaExceeded
 		return
+	}
+	if s.durable {
+		s.broker.journal.keepSubscription(bt, s, sub)
 	}
 	s.subs.put(w.entry)
 	s.checks = s.checks || sub.check
@@ -186,6 +201,9 @@ func (c *Client) unsubscribe(bt *batch, flags byte, body []byte) error {
 		return err
 	}
 	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
+		return err
+	}
+	if err := c.storeRefuses(); err != nil {
 		return err
 	}
 	removed, err := c.remove(bt, p.PacketID, c.filtersToRemove(bt, p))
@@ -249,6 +267,9 @@ func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*en
 			if e := s.subs.remove(u.filter); e != nil {
 				b.tree.Remove(e)
 				s.dropReplayLocked(e)
+				if s.durable {
+					b.journal.forgetSubscription(bt, s, u.filter)
+				}
 				removed = append(removed, e)
 			} else {
 				u.code = packets.NoSubscriptionExisted

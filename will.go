@@ -54,7 +54,12 @@ func (b *Broker) publishWill(w *will) {
 	bt := b.batch()
 	defer bt.finish()
 	bt.pub = w.publication(bt.now)
-	if _, err := w.client.pass(bt, &bt.pub, true); err != nil {
+	if b.journal != nil {
+		bt.journal.will = w.client.session
+	}
+	_, err := w.client.pass(bt, &bt.pub, true)
+	bt.forgetPublishedWill() // if it was not routed
+	if err != nil {
 		b.log.Info("petrel: a will was refused", "client", w.client.id, "topic", string(w.topic), "error", err)
 		return
 	}

@@ -128,6 +128,13 @@ func (c *Client) Resume() {
 	}
 }
 
+// Waiting returns how many packets have come that the test has not asked for.
+func (c *Client) Waiting() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.received)
+}
+
 // next returns the packet that comes next, or the end of the connection.
 func (c *Client) next() (packets.Packet, error) {
 	c.t.Helper()

@@ -1,0 +1,470 @@
+package petrel
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/petrelmq/petrel/internal/engine"
+	"github.com/petrelmq/petrel/packets"
+)
+
+// restoring is a broker on its way back to where its store says that it was. It
+// happens in New, before anybody can connect; nothing needs a lock.
+type restoring struct {
+	broker   *Broker
+	journal  *journal
+	now      instant
+	sessions map[uint64]*restored
+	messages map[uint64]*message
+	newest   map[string]uint64 // session of each client identifier
+
+	records, unreadable, orphans int
+	said                         time.Time
+}
+
+// restored is a session, with what is known of it besides.
+type restored struct {
+	*session
+	record  sessionRecord
+	will    *will
+	willDue int64            // calendar
+	due     *will            // to be published when everything is there
+	moved   []restoredFlight // in the order of their places
+	sent    []flight
+}
+
+type restoredFlight struct {
+	place uint64
+	id    uint16
+	state flightState
+}
+
+// errOrphan is found in a record of a session that is no more.
+var errOrphan = errors.New("its session is gone")
+
+// restore loads the store.
+func (b *Broker) restore() error {
+	r := &restoring{
+		broker: b, journal: b.journal, now: b.alarms.now(), said: time.Now(),
+		sessions: make(map[uint64]*restored), newest: make(map[string]uint64), messages: make(map[uint64]*message),
+	}
+	start := time.Now()
+	if err := r.version(); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		kind recordKind
+		read func(key, value []byte) error
+	}{
+		{kindSession, r.session},
+		{kindWill, r.readWill},
+		{kindSubscription, r.subscription},
+		{kindReceived, r.received},
+		{kindFlight, r.flight},
+		{kindMessage, r.message},
+		{kindDelivery, r.delivery},
+		{kindRetained, r.retained},
+	} {
+		if err := r.load(step.kind, step.read); err != nil {
+			return err
+		}
+	}
+	r.forgetMessages()
+	r.settle()
+	if r.records > 0 {
+		b.log.Info("petrel: restored from the store", "sessions", len(r.sessions), "retained", b.retained.index.Len(),
+			"records", r.records, "unreadable", r.unreadable, "took", time.Since(start).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// version checks that this program knows what it is about to read.
+func (r *restoring) version() error {
+	key := appendKey(nil, kindVersion)
+	found := uint64(0)
+	err := r.journal.store.Load(context.Background(), key, append(key, 0), func(key, value []byte) error {
+		value, err := unseal(key, value)
+		if err != nil {
+			return fmt.Errorf("the version of the store cannot be read: %w", err)
+		}
+		f := fields{b: value}
+		found = f.number("version")
+		return f.end()
+	})
+	switch {
+	case err != nil:
+		return err
+	case found > schemeVersion:
+		return fmt.Errorf("the store has version %d, written by a newer petrel; this one knows %d", found, schemeVersion)
+	case found == 0:
+		j := r.journal
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.key, j.value = append(j.key[:0], key...), binary.AppendUvarint(j.value[:0], schemeVersion)
+		j.putLocked(nil)
+	}
+	return nil
+}
+
+// load reads all records of a kind. One that cannot be understood is set aside
+// under another key, and the rest is read.
+func (r *restoring) load(kind recordKind, read func(key, value []byte) error) error {
+	from, to := rangeOf(kind)
+	return r.journal.store.Load(context.Background(), from, to, func(key, value []byte) error {
+		r.records++
+		r.progress()
+		body, err := unseal(key, value)
+		if err == nil {
+			err = read(key, body)
+		}
+		switch {
+		case errors.Is(err, errOrphan):
+			r.orphans++
+			r.remove(key)
+		case err != nil:
+			r.unreadable++
+			r.broker.log.Error("petrel: a record of the store is damaged and was set aside", "key", fmt.Sprintf("%x", key), "error", err)
+			r.setAside(key, value)
+		}
+		return nil
+	})
+}
+
+// progress says every few seconds how far it is.
+func (r *restoring) progress() {
+	if r.records%1024 == 0 && time.Since(r.said) > 2*time.Second {
+		r.said = time.Now()
+		r.broker.log.Info("petrel: restoring", "records", r.records, "sessions", len(r.sessions), "retained", r.broker.retained.index.Len())
+	}
+}
+
+func (r *restoring) remove(key []byte) {
+	j := r.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.key = append(j.key[:0], key...)
+	j.deleteLocked(nil)
+}
+
+func (r *restoring) setAside(key, value []byte) {
+	j := r.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open.batch.Put(append(appendKey(nil, kindUnreadable), key...), value)
+	j.key = append(j.key[:0], key...)
+	j.deleteLocked(nil)
+}
+
+func (r *restoring) session(key, value []byte) error {
+	serial, _, err := numberIn(key)
+	if err != nil {
+		return err
+	}
+	b := r.broker
+	s := &restored{}
+	if err := s.record.read(&fields{b: value}); err != nil {
+		return err
+	}
+	b.serials.Store(max(b.serials.Load(), serial))
+	s.session = &session{
+		broker: b, id: s.record.id, identity: s.record.identity, serial: serial, expiry: s.record.expiry, durable: true,
+		userName: s.record.userName, version: s.record.version, kept: true,
+	}
+	s.alarm.owner = s.session
+	r.sessions[serial] = s
+	r.newest[s.id] = max(r.newest[s.id], serial)
+	return nil
+}
+
+// of returns the session that a key belongs to, and what follows its number.
+func (r *restoring) of(key []byte) (*restored, []byte, error) {
+	serial, rest, err := numberIn(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := r.sessions[serial]
+	if s == nil {
+		return nil, nil, errOrphan
+	}
+	return s, rest, nil
+}
+
+func (r *restoring) readWill(key, value []byte) error {
+	s, _, err := r.of(key)
+	if err != nil {
+		return err
+	}
+	w := new(will)
+	due, err := w.read(&fields{b: value})
+	if err != nil {
+		return err
+	}
+	w.client = s.ghost()
+	s.will, s.willDue, s.willKept = w, due, true
+	return nil
+}
+
+func (r *restoring) subscription(key, value []byte) error {
+	s, _, err := r.of(key)
+	if err != nil {
+		return err
+	}
+	e := &entry{Value: subscription{session: s.session}}
+	if err := e.Value.read(&fields{b: value}); err != nil {
+		return err
+	}
+	if err := e.Value.setFrom(new(e.Value.public()), &r.broker.opts); err != nil {
+		return err
+	}
+	if e.Value.check {
+		s.checks = true
+		s.last = s.ghost()
+	}
+	s.subs.put(e)
+	return nil
+}
+
+func (r *restoring) received(key, _ []byte) error {
+	s, rest, err := r.of(key)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 2 {
+		return errors.New("its key has no identifier")
+	}
+	if s.session.received == nil {
+		s.session.received = make(map[uint16]bool)
+	}
+	s.session.received[binary.BigEndian.Uint16(rest)] = false
+	return nil
+}
+
+func (r *restoring) flight(key, value []byte) error {
+	s, rest, err := r.of(key)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 8 {
+		return errors.New("its key has no place")
+	}
+	f := fields{b: value}
+	flight := restoredFlight{place: binary.BigEndian.Uint64(rest), id: uint16(f.number("packet identifier")), state: flightState(f.byte("state"))}
+	if err := f.end(); err != nil {
+		return err
+	}
+	if flight.id == 0 || flight.state > awaitComp {
+		return errors.New("it is of no flight")
+	}
+	s.moved = append(s.moved, flight)
+	s.places = max(s.places, flight.place)
+	return nil
+}
+
+func (r *restoring) message(key, value []byte) error {
+	number, _, err := numberIn(key)
+	if err != nil {
+		return err
+	}
+	r.journal.numbers = max(r.journal.numbers, number)
+	f := fields{b: value}
+	m := f.message(r.broker.alarms)
+	if err := f.end(); err != nil {
+		return err
+	}
+	m.number = number
+	r.messages[number] = m
+	return nil
+}
+
+func (r *restoring) delivery(key, value []byte) error {
+	s, rest, err := r.of(key)
+	if err != nil {
+		return err
+	}
+	if len(rest) != 8 {
+		return errors.New("its key has no place")
+	}
+	var d deliveryRecord
+	if err := d.read(&fields{b: value}, r.broker.alarms); err != nil {
+		return err
+	}
+	if d.place.byRef {
+		if d.msg = r.messages[d.number]; d.msg == nil {
+			return errors.New("its message is missing")
+		}
+		d.msg.holders.Add(1)
+	}
+	d.place.n = binary.BigEndian.Uint64(rest)
+	s.places = max(s.places, d.place.n)
+	if d.filter != "" {
+		d.shared = s.subs.get(d.filter)
+	}
+	state := awaitAck
+	if i, ok := slices.BinarySearchFunc(s.moved, d.place.n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) }); ok {
+		d.id, state, d.place.moved = s.moved[i].id, s.moved[i].state, true
+		s.moved[i].id = 0
+	}
+	r.broker.memory.Add(int64(d.msg.size()))
+	if d.id == 0 {
+		s.queue.push(d.delivery)
+		return nil
+	}
+	s.sent = append(s.sent, flight{delivery: d.delivery, seq: d.place.n, id: d.id, state: state})
+	return nil
+}
+
+func (r *restoring) retained(key, value []byte) error {
+	f := fields{b: value}
+	m := f.message(r.broker.alarms)
+	if err := f.end(); err != nil {
+		return err
+	}
+	if m.expired(r.now) {
+		r.remove(key)
+		return nil
+	}
+	x := &r.broker.retained
+	m.kept = x.latest.Add(1)
+	x.index.Set(m.topic, m)
+	x.counted.Add(1)
+	r.broker.memory.Add(int64(m.size()))
+	if m.expires != 0 && x.expiring.Add(1) == 1 {
+		r.broker.alarms.set(&x.alarm, r.now.after(sweepGap))
+	}
+	return nil
+}
+
+// forgetMessages removes the messages that no delivery refers to.
+func (r *restoring) forgetMessages() {
+	for number, m := range r.messages {
+		if m.holders.Load() == 0 {
+			r.remove(appendKeyOf(nil, kindMessage, number))
+		}
+	}
+	r.messages = nil
+}
+
+// settle lets all sessions go on without a connection, as they would have done if
+// the process had not ended; their connections ended with it.
+func (r *restoring) settle() {
+	serials := slices.Sorted(maps.Keys(r.sessions))
+	for _, serial := range serials {
+		r.enter(r.sessions[serial])
+	}
+	b := r.broker
+	for _, serial := range serials { // now that everybody can get what this causes
+		s := r.sessions[serial]
+		if w := s.due; w != nil {
+			sh := b.directory.shard(s.id)
+			sh.mu.Lock()
+			sh.dueLocked(w)
+			sh.mu.Unlock()
+			b.begin(func() { b.publishWill(w) })
+		}
+		if s.ended {
+			b.begin(func() { b.endSession(s.session, SessionEnded) })
+			continue
+		}
+		s.mu.Lock()
+		s.alarmLocked()
+		s.mu.Unlock()
+	}
+}
+
+// enter makes a session routable, unless it has ended.
+func (r *restoring) enter(s *restored) {
+	r.fly(s)
+	if !s.checks {
+		s.last = nil
+	}
+	connected := s.record.state == stateConnected
+	switch {
+	case s.record.state == stateEnded, r.newest[s.id] != s.serial, connected && s.expiry == 0:
+		s.ended = true
+		s.due = s.will
+		return
+	case connected:
+		w := s.will
+		if w != nil && w.delay == 0 {
+			s.due, w = w, nil
+		}
+		s.waitLocked(r.now, w)
+		r.journal.keepSession(nil, s.session)
+		if w != nil {
+			r.journal.keepWill(nil, s.session, w, s.session.willDue)
+		}
+	default:
+		s.expires = r.broker.alarms.instantOf(s.record.expires)
+		if s.pendingWill = s.will; s.will != nil {
+			s.session.willDue = r.broker.alarms.instantOf(s.willDue)
+		}
+	}
+	r.broker.directory.shard(s.id).sessions[s.id] = s.session
+	r.broker.directory.count.Add(1)
+	for _, e := range s.subs.list {
+		r.broker.tree.Add(e.Value.filter, e)
+	}
+}
+
+// fly puts the flights of a session into its table, in their order.
+func (r *restoring) fly(s *restored) {
+	for _, f := range s.moved {
+		switch {
+		case f.id == 0: // its delivery has taken it
+		case f.state == awaitComp:
+			s.sent = append(s.sent, flight{
+				delivery: delivery{qos: ExactlyOnce, place: place{n: f.place, moved: true, alone: true}},
+				seq:      f.place, id: f.id, state: awaitComp,
+			})
+		default:
+			r.remove(appendPlace(nil, kindFlight, s.session, f.place))
+		}
+	}
+	slices.SortFunc(s.sent, func(a, b flight) int { return cmp.Compare(a.seq, b.seq) })
+	for _, f := range s.sent {
+		s.flights.restore(f)
+	}
+	s.sent, s.moved = nil, nil
+}
+
+// goneConn stands for a connection of the last process.
+type goneConn struct{}
+
+var _ engine.Conn = goneConn{}
+
+func (goneConn) LocalAddr() net.Addr               { return goneAddr{} }
+func (goneConn) RemoteAddr() net.Addr              { return goneAddr{} }
+func (goneConn) NetConn() net.Conn                 { return nil }
+func (goneConn) Start(engine.Handler)              {}
+func (goneConn) TryWrite(net.Buffers) (int, error) { return 0, net.ErrClosed }
+func (goneConn) Drain(net.Buffers, engine.Writer)  {}
+func (goneConn) Interrupt()                        {}
+func (goneConn) Abort()                            {}
+func (goneConn) Close(time.Duration)               {}
+
+type goneAddr struct{}
+
+func (goneAddr) Network() string { return "none" }
+func (goneAddr) String() string  { return "" }
+
+var errProcessEnded = &packets.Error{Code: packets.ServerShuttingDown, Detail: "the process ended"}
+
+// ghost returns the client whose connection ended with the last process, for
+// hooks that are asked about its will or what it may receive.
+func (s *session) ghost() *Client {
+	if s.last == nil {
+		c := newClient(s.broker, goneConn{})
+		c.id, c.identity, c.userName, c.version, c.session = s.id, s.identity, s.userName, s.version, s
+		c.phase = connected
+		c.stop(errProcessEnded)
+		s.last = c
+	}
+	return s.last
+}
