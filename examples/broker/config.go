@@ -25,6 +25,8 @@ type config struct {
 	anonymous policy
 	passwords string // file
 	acl       string // file
+	data      string // directory; empty means that nothing outlives the process
+	sync      syncPolicy
 	log       slog.Level
 	limits    petrel.Options // nothing but limits is set in it
 }
@@ -64,6 +66,10 @@ func (c *config) parseFlags(args []string, w io.Writer) error {
 		`"" turns it off (default "127.0.0.1:8083")`, addresses(&c.ws))
 	f.TextVar(&c.anonymous, "anonymous", c.anonymous, "admit clients without asking for credentials: `WHO` is local (from this\n"+
 		"machine), any or none")
+	f.StringVar(&c.data, "data", c.data, "keep sessions and messages in `DIR`, so that they outlive the process;\n"+
+		"without it all is in memory. See also: broker check|dump|compact DIR")
+	f.TextVar(&c.sync, "sync", c.sync, "sync what is kept to the disk `WHEN`: each (before it is acknowledged), never,\n"+
+		"or after a time such as 1s")
 	f.StringVar(&c.file, "config", "", "read a configuration from `FILE` (JSON); flags stand above it")
 	f.TextVar(&c.log, "log", c.log, "log at `LEVEL` debug, info, warn or error, and above")
 	f.BoolVar(&c.check, "check-config", false, "read the configuration and all files that it names, say whether they are\n"+

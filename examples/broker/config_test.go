@@ -38,6 +38,8 @@ func TestFlags(t *testing.T) {
 		{"everybody", []string{"-anonymous", "any"}, func(c *config) { c.anonymous = anybody }},
 		{"nobody", []string{"-anonymous", "none"}, func(c *config) { c.anonymous = nobody }},
 		{"level", []string{"-log", "debug"}, func(c *config) { c.log = slog.LevelDebug }},
+		{"data", []string{"-data", "dir", "-sync", "2s"}, func(c *config) { c.data, c.sync = "dir", syncPolicy(2*time.Second) }},
+		{"no syncs", []string{"-sync", "never"}, func(c *config) { c.sync = -1 }},
 		{"version", []string{"-version"}, func(c *config) { c.version = true }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -58,6 +60,7 @@ func TestFlagsThatCannotBeUnderstood(t *testing.T) {
 	}{
 		{"unknown flag", []string{"-prot", "1883"}, "-prot"},
 		{"unknown policy", []string{"-anonymous", "yes"}, `"yes" is none of local, any, none`},
+		{"unknown sync policy", []string{"-sync", "often"}, `"often" is none of each, never`},
 		{"unknown level", []string{"-log", "loud"}, "loud"},
 		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
 	} {
@@ -74,6 +77,7 @@ func TestFile(t *testing.T) {
 	name := write(t, `{
 		"listeners": {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "ws": []},
 		"authentication": {"anonymous": "any", "passwordFile": "passwords", "aclFile": "/etc/acl"},
+		"data": {"directory": "data", "sync": "1s"},
 		"log": "warn",
 		"limits": {"maximumConnections": 100, "connectTimeout": "3s", "queueBytes": -1, "memoryLimit": 1073741824}
 	}`)
@@ -84,6 +88,8 @@ func TestFile(t *testing.T) {
 	want.anonymous = anybody
 	want.passwords = filepath.Join(filepath.Dir(name), "passwords")
 	want.acl = "/etc/acl"
+	want.data = filepath.Join(filepath.Dir(name), "data")
+	want.sync = syncPolicy(time.Second)
 	want.log = slog.LevelWarn
 	want.limits.MaximumConnections = 100
 	want.limits.ConnectTimeout = 3 * time.Second

@@ -38,6 +38,10 @@ func (c *config) keys() keys {
 			"passwordFile": &c.passwords,
 			"aclFile":      &c.acl,
 		},
+		"data": keys{
+			"directory": &c.data,
+			"sync":      &c.sync,
+		},
 		"log": &c.log,
 		"limits": keys{
 			"connectTimeout":        (*duration)(&l.ConnectTimeout),
@@ -96,7 +100,7 @@ func (c *config) readFile(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%w", name, err)
 	}
-	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.passwords, &c.acl} {
+	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.passwords, &c.acl, &c.data} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(name), *path)
 		}

@@ -23,6 +23,9 @@ func main() {
 // status is the whole program; it returns the exit status: 0 after an orderly
 // end, 1 after an error, 2 when the command line cannot be understood.
 func status(args []string) int {
+	if len(args) > 0 && offlineCommands[args[0]] != nil {
+		return offline(offlineCommands[args[0]], args[1:], os.Stdout, os.Stderr)
+	}
 	c, err := parse(args, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -45,6 +48,7 @@ func status(args []string) int {
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.log}))
 	if c.check {
+		c.data = "" // which a running broker may have
 		broker, _, err := prepare(&c, log)
 		if err != nil {
 			log.Error("the configuration is wrong", "error", err)

@@ -25,8 +25,20 @@ func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
 	options := c.limits
 	options.Hooks = a.hooks()
 	options.Logger = log
+	if c.data == "" {
+		broker, err := petrel.New(options)
+		return broker, a, err
+	}
+	s, err := openData(c.data, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	options.Hooks, options.Sync = append(options.Hooks, s), petrel.SyncPolicy(c.sync)
 	broker, err := petrel.New(options)
-	return broker, a, err
+	if err != nil {
+		return nil, nil, errors.Join(err, s.Close())
+	}
+	return broker, a, nil
 }
 
 // run serves until ctx ends, and then shuts down in order. A value from reload
