@@ -21,8 +21,10 @@ import (
 // DirName is the name of the database in its directory.
 const DirName = "petrel.pebble"
 
-// format is the version of the file format that databases are written in.
-const format = pebble.FormatNewest
+// format is the version of the file format that databases are written in. The next
+// one writes down in the log how far it was synced, and takes a log that ends before
+// that for damaged; but the syncs of a lazyFS are left out.
+const format = pebble.FormatColumnarBlocks
 
 var _ petrel.Store = (*Store)(nil)
 
