@@ -205,3 +205,5 @@ func TestCompact(t *testing.T) {
 	defer s.Close()
 	require.Equal(t, 1000, load(t, s))
 }
+
+func BenchmarkBroker(b *testing.B) { storetest.Benchmark(b, open) }

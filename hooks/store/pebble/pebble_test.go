@@ -140,3 +140,5 @@ func TestCompact(t *testing.T) {
 	defer s.Close()
 	require.Equal(t, 1000, count(t, s))
 }
+
+func BenchmarkBroker(b *testing.B) { storetest.Benchmark(b, open) }
