@@ -16,6 +16,8 @@ const (
 	// journalRoom is how many bytes of changes may wait for the disk. With more,
 	// the broker reads no further until the next commit.
 	journalRoom = 32 << 20
+	// keepBatch bounds the memory that is kept for the next changes, in bytes.
+	keepBatch = 4 << 20
 	// commitRetry is the pause after the first commit that failed; it grows.
 	commitRetry = 50 * time.Millisecond
 )
@@ -53,6 +55,7 @@ type journal struct {
 
 	mu         sync.Mutex // the innermost lock
 	open       *commit
+	spare      Batch // memory of a commit that is safe
 	key, value []byte        // working memory
 	full       chan struct{} // closed when the open commit is taken; nil unless somebody waits
 	failure    error         // of the last commit; nil if it succeeded
@@ -110,6 +113,13 @@ func (j *journal) noteLocked(bt *batch) {
 func (j *journal) putLocked(bt *batch) {
 	j.value = seal(j.key, j.value)
 	j.open.batch.Put(j.key, j.value)
+	j.noteLocked(bt)
+}
+
+// putFreshLocked is putLocked for a key that is not in the store before this commit.
+func (j *journal) putFreshLocked(bt *batch) {
+	j.value = seal(j.key, j.value)
+	j.open.batch.putFresh(j.key, j.value)
 	j.noteLocked(bt)
 }
 
@@ -221,7 +231,8 @@ func (j *journal) take(stopping bool) *commit {
 		return nil
 	}
 	c.batch.SetSync(sync)
-	j.open = &commit{journal: j}
+	j.open = &commit{journal: j, batch: j.spare}
+	j.spare = Batch{}
 	j.goOnLocked()
 	return c
 }
@@ -294,7 +305,12 @@ func (j *journal) succeeded(c *commit) {
 	j.failure = nil
 	j.failing.Store(false)
 	told := c.told
-	c.told, c.batch = nil, Batch{}
+	c.told = nil
+	if cap(c.batch.buf) <= keepBatch {
+		j.spare = c.batch
+		j.spare.Reset()
+	}
+	c.batch = Batch{}
 	j.mu.Unlock()
 	for _, t := range told {
 		t <- nil

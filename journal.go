@@ -101,7 +101,7 @@ func (j *journal) keepReceived(bt *batch, s *session, id uint16) {
 	defer j.mu.Unlock()
 	j.key = appendReceived(j.key[:0], s, id)
 	j.value = j.value[:0]
-	j.putLocked(bt)
+	j.putFreshLocked(bt)
 }
 
 func (j *journal) forgetReceived(bt *batch, s *session, id uint16) {
@@ -124,18 +124,23 @@ func (j *journal) keepDelivery(bt *batch, s *session, d *delivery, id uint16) {
 	defer j.mu.Unlock()
 	j.key = appendPlace(j.key[:0], kindDelivery, s, d.place.n)
 	j.value = j.broker.alarms.appendDelivery(j.value[:0], d, id)
-	j.putLocked(bt)
+	j.putFreshLocked(bt)
 }
 
 // keepFlight writes down that a delivery which waited is sent, or that its message
 // has arrived and its identifier is to be released.
 func (j *journal) keepFlight(bt *batch, s *session, f *flight) {
+	fresh := !f.place.moved
 	f.place.moved = true
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.key = appendPlace(j.key[:0], kindFlight, s, f.place.n)
 	j.value = append(binary.AppendUvarint(j.value[:0], uint64(f.id)), byte(f.state))
-	j.putLocked(bt)
+	if fresh {
+		j.putFreshLocked(bt)
+	} else {
+		j.putLocked(bt)
+	}
 	if f.state == awaitComp {
 		j.forgetMessageLocked(bt, s, &f.delivery)
 	}
@@ -175,7 +180,7 @@ func (j *journal) keepMessage(bt *batch, m *message) {
 	m.holders.Store(1) // only now can others refer to it
 	j.key = appendKeyOf(j.key[:0], kindMessage, m.number)
 	j.value = j.broker.alarms.appendMessage(j.value[:0], m)
-	j.putLocked(bt)
+	j.putFreshLocked(bt)
 }
 
 // hold adds a holder to the record of m, if it has one that somebody holds.

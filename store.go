@@ -98,6 +98,7 @@ type Batch struct {
 type span struct {
 	key, value, end int
 	delete          bool
+	fresh           bool // a put of a key that the store does not have
 }
 
 // Change is one change of a [Batch]: a record that is put, or one that is
@@ -109,15 +110,20 @@ type Change struct {
 }
 
 // Put adds the change that gives key the value. Both are copied.
-func (b *Batch) Put(key, value []byte) { b.add(key, value, false) }
+func (b *Batch) Put(key, value []byte) { b.add(key, value, span{}) }
+
+// putFresh is Put for a key that the store does not have. If it is deleted in the
+// same batch, nothing is left to be done.
+func (b *Batch) putFresh(key, value []byte) { b.add(key, value, span{fresh: true}) }
 
 // Delete adds the change that removes the record of key. It is copied.
-func (b *Batch) Delete(key []byte) { b.add(key, nil, true) }
+func (b *Batch) Delete(key []byte) { b.add(key, nil, span{delete: true}) }
 
-func (b *Batch) add(key, value []byte, remove bool) {
-	at := len(b.buf)
+func (b *Batch) add(key, value []byte, s span) {
+	s.key, s.value = len(b.buf), len(b.buf)+len(key)
 	b.buf = append(append(b.buf, key...), value...)
-	b.changes = append(b.changes, span{at, at + len(key), len(b.buf), remove})
+	s.end = len(b.buf)
+	b.changes = append(b.changes, s)
 	b.settled = false
 }
 
@@ -162,10 +168,17 @@ func (b *Batch) settle() {
 	key := func(s span) []byte { return b.buf[s.key:s.value] }
 	slices.SortStableFunc(b.changes, func(x, y span) int { return bytes.Compare(key(x), key(y)) })
 	kept := b.changes[:0]
-	for i, s := range b.changes {
-		if i+1 == len(b.changes) || !bytes.Equal(key(s), key(b.changes[i+1])) {
-			kept = append(kept, s)
+	for first, i := 0, 0; i < len(b.changes); i++ {
+		last := b.changes[i]
+		if i+1 < len(b.changes) && bytes.Equal(key(last), key(b.changes[i+1])) {
+			continue
 		}
+		// Most messages are acknowledged before they are committed.
+		if gone := b.changes[first].fresh && last.delete; !gone {
+			last.fresh = b.changes[first].fresh
+			kept = append(kept, last)
+		}
+		first = i + 1
 	}
 	b.changes, b.settled = kept, true
 }
