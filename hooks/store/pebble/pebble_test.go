@@ -142,3 +142,5 @@ func TestCompact(t *testing.T) {
 }
 
 func BenchmarkBroker(b *testing.B) { storetest.Benchmark(b, open) }
+
+func BenchmarkRestore(b *testing.B) { storetest.BenchmarkRestore(b, open) }

@@ -191,3 +191,73 @@ func (c *benchClient) receive(received *sync.WaitGroup) {
 		}
 	}
 }
+
+// BenchmarkRestore measures how long New takes with 1,000,000 retained messages
+// and 100,000 sessions, each with a subscription and a message that waits.
+func BenchmarkRestore(b *testing.B, open Open) {
+	const retained, sessions, atOnce = 1_000_000, 100_000, 500
+	dir := b.TempDir()
+	start := func() *petrel.Broker {
+		s, err := open(dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		broker, err := petrel.New(petrel.Options{
+			Logger: slog.New(slog.DiscardHandler), SysInterval: -1, Sync: petrel.SyncNever,
+			Hooks: []petrel.Hook{s, petrel.AuthenticatorFunc(func(context.Context, *petrel.ConnectRequest) error { return nil })},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return broker
+	}
+	broker := start()
+	parallel := func(n int, do func(i int)) {
+		var wg sync.WaitGroup
+		for g := range atOnce {
+			wg.Go(func() {
+				for i := g; i < n; i += atOnce {
+					do(i)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	publish := func(m petrel.Message) {
+		if err := broker.Publish(context.Background(), m); err != nil {
+			b.Error(err)
+		}
+	}
+	parallel(retained, func(i int) {
+		publish(petrel.Message{Topic: fmt.Sprintf("site/%d/device/%d/state", i%1000, i), Payload: make([]byte, 100), QoS: 1, Retain: true})
+	})
+	parallel(sessions, func(i int) {
+		client, server := net.Pipe()
+		ended := make(chan struct{})
+		go func() { _ = broker.ServeConn(server); close(ended) }()
+		c := &benchClient{conn: client, in: bufio.NewReader(client)}
+		c.send(b, &packets.Connect{Version: packets.V5, ClientID: fmt.Appendf(nil, "client-%d", i), CleanStart: true, SessionExpiryInterval: 1 << 20, ReceiveMaximum: 10})
+		c.expect(b, packets.TypeConnack)
+		filter := packets.Subscriptions(nil).Append(packets.Subscription{Filter: fmt.Appendf(nil, "to/%d", i), QoS: 1})
+		c.send(b, &packets.Subscribe{PacketID: 1, Subscriptions: filter})
+		c.expect(b, packets.TypeSuback)
+		client.Close()
+		<-ended
+		publish(petrel.Message{Topic: fmt.Sprintf("to/%d", i), Payload: make([]byte, 100), QoS: 1})
+	})
+	if err := broker.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	for range b.N {
+		broker := start()
+		b.StopTimer()
+		if s := broker.Stats(); s.Retained != retained || s.Sessions != sessions || s.Subscriptions != sessions {
+			b.Fatalf("restored %d retained messages, %d sessions and %d subscriptions", s.Retained, s.Sessions, s.Subscriptions)
+		}
+		if err := broker.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
