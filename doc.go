@@ -19,7 +19,8 @@
 //
 // A session belongs to the identity that created it: another user with the same
 // client identifier is refused. It ends when the client said it should, and
-// never sooner because of a default. All state is in memory.
+// never sooner because of a default. With a [Store] among the hooks it outlives the
+// process, and what was acknowledged is in the store.
 //
 // # Back-pressure
 //

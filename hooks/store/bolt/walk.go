@@ -82,10 +82,6 @@ func (w *walker) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= w.pages {
 		return nil, errors.New("it is outside of the file")
 	}
-	if w.seen[id/64]&(1<<(id%64)) != 0 {
-		return nil, errors.New("it is in the tree twice")
-	}
-	w.seen[id/64] |= 1 << (id % 64)
 	header := make([]byte, headerSize)
 	if _, err := w.f.ReadAt(header, int64(id)*w.pageSize); err != nil {
 		return nil, err
@@ -93,6 +89,14 @@ func (w *walker) page(id uint64) ([]byte, error) {
 	more := uint64(native.Uint32(header[12:]))
 	if native.Uint64(header) != id || id+more >= w.pages {
 		return nil, errors.New("it has the header of another page")
+	}
+	for n := id; n <= id+more; n++ {
+		if w.seen[n/64]&(1<<(n%64)) != 0 {
+			return nil, errors.New("it is in the tree twice")
+		}
+	}
+	for n := id; n <= id+more; n++ {
+		w.seen[n/64] |= 1 << (n % 64)
 	}
 	p := make([]byte, int64(more+1)*w.pageSize)
 	_, err := w.f.ReadAt(p, int64(id)*w.pageSize)
