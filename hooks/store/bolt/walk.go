@@ -25,6 +25,8 @@ const (
 	metaSize     = 64
 	pageSizeLow  = 512
 	pageSizeHigh = 1 << 20
+
+	formatsEver = 1 << 16 // a format above it is no newer one, but none
 )
 
 var native = binary.NativeEndian
@@ -215,6 +217,9 @@ func (w *walker) records(each func(key, value []byte) error) error {
 			return nil
 		}
 		there = true
+		if v := native.Uint64(bucket[8:]); v == 0 || v > formatsEver {
+			w.note(w.root, "the format of the records is damaged")
+		}
 		record := func(flags uint32, key, value []byte) error {
 			if flags != 0 {
 				w.note(w.root, "a record has flags (%#x)", flags)
