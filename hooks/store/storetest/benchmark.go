@@ -195,34 +195,9 @@ func (c *benchClient) receive(received *sync.WaitGroup) {
 // BenchmarkRestore measures how long New takes with 1,000,000 retained messages
 // and 100,000 sessions, each with a subscription and a message that waits.
 func BenchmarkRestore(b *testing.B, open Open) {
-	const retained, sessions, atOnce = 1_000_000, 100_000, 500
+	const retained, sessions = 1_000_000, 100_000
 	dir := b.TempDir()
-	start := func() *petrel.Broker {
-		s, err := open(dir)
-		if err != nil {
-			b.Fatal(err)
-		}
-		broker, err := petrel.New(petrel.Options{
-			Logger: slog.New(slog.DiscardHandler), SysInterval: -1, Sync: petrel.SyncNever,
-			Hooks: []petrel.Hook{s, petrel.AuthenticatorFunc(func(context.Context, *petrel.ConnectRequest) error { return nil })},
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		return broker
-	}
-	broker := start()
-	parallel := func(n int, do func(i int)) {
-		var wg sync.WaitGroup
-		for g := range atOnce {
-			wg.Go(func() {
-				for i := g; i < n; i += atOnce {
-					do(i)
-				}
-			})
-		}
-		wg.Wait()
-	}
+	broker := benchStart(b, open, dir)
 	publish := func(m petrel.Message) {
 		if err := broker.Publish(context.Background(), m); err != nil {
 			b.Error(err)
@@ -232,25 +207,16 @@ func BenchmarkRestore(b *testing.B, open Open) {
 		publish(petrel.Message{Topic: fmt.Sprintf("site/%d/device/%d/state", i%1000, i), Payload: make([]byte, 100), QoS: 1, Retain: true})
 	})
 	parallel(sessions, func(i int) {
-		client, server := net.Pipe()
-		ended := make(chan struct{})
-		go func() { _ = broker.ServeConn(server); close(ended) }()
-		c := &benchClient{conn: client, in: bufio.NewReader(client)}
-		c.send(b, &packets.Connect{Version: packets.V5, ClientID: fmt.Appendf(nil, "client-%d", i), CleanStart: true, SessionExpiryInterval: 1 << 20, ReceiveMaximum: 10})
-		c.expect(b, packets.TypeConnack)
-		filter := packets.Subscriptions(nil).Append(packets.Subscription{Filter: fmt.Appendf(nil, "to/%d", i), QoS: 1})
-		c.send(b, &packets.Subscribe{PacketID: 1, Subscriptions: filter})
-		c.expect(b, packets.TypeSuback)
-		client.Close()
-		<-ended
-		publish(petrel.Message{Topic: fmt.Sprintf("to/%d", i), Payload: make([]byte, 100), QoS: 1})
+		topic := fmt.Sprintf("to/%d", i)
+		benchVisit(b, broker, fmt.Sprintf("client-%d", i), topic)
+		publish(petrel.Message{Topic: topic, Payload: make([]byte, 100), QoS: 1})
 	})
 	if err := broker.Close(); err != nil {
 		b.Fatal(err)
 	}
 	b.ResetTimer()
 	for range b.N {
-		broker := start()
+		broker := benchStart(b, open, dir)
 		b.StopTimer()
 		if s := broker.Stats(); s.Retained != retained || s.Sessions != sessions || s.Subscriptions != sessions {
 			b.Fatalf("restored %d retained messages, %d sessions and %d subscriptions", s.Retained, s.Sessions, s.Subscriptions)
@@ -260,4 +226,47 @@ func BenchmarkRestore(b *testing.B, open Open) {
 		}
 		b.StartTimer()
 	}
+}
+
+func benchStart(b *testing.B, open Open, dir string) *petrel.Broker {
+	s, err := open(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	broker, err := petrel.New(petrel.Options{
+		Logger: slog.New(slog.DiscardHandler), SysInterval: -1, Sync: petrel.SyncNever,
+		Hooks: []petrel.Hook{s, petrel.AuthenticatorFunc(func(context.Context, *petrel.ConnectRequest) error { return nil })},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return broker
+}
+
+// parallel calls do for 0 to n-1, some hundred at once.
+func parallel(n int, do func(i int)) {
+	const atOnce = 500
+	var wg sync.WaitGroup
+	for g := range atOnce {
+		wg.Go(func() {
+			for i := g; i < n; i += atOnce {
+				do(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// benchVisit connects a client that subscribes and goes; its session stays.
+func benchVisit(b *testing.B, broker *petrel.Broker, id, filter string) {
+	client, server := net.Pipe()
+	ended := make(chan struct{})
+	go func() { _ = broker.ServeConn(server); close(ended) }()
+	c := &benchClient{conn: client, in: bufio.NewReader(client)}
+	c.send(b, &packets.Connect{Version: packets.V5, ClientID: []byte(id), CleanStart: true, SessionExpiryInterval: 1 << 20, ReceiveMaximum: 10})
+	c.expect(b, packets.TypeConnack)
+	c.send(b, &packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(packets.Subscription{Filter: []byte(filter), QoS: 1})})
+	c.expect(b, packets.TypeSuback)
+	client.Close()
+	<-ended
 }
