@@ -55,7 +55,7 @@ type journal struct {
 
 	mu         sync.Mutex // the innermost lock
 	open       *commit
-	spare      Batch // memory of a commit that is safe
+	spare      Batch         // memory of a commit that is safe
 	key, value []byte        // working memory
 	full       chan struct{} // closed when the open commit is taken; nil unless somebody waits
 	failure    error         // of the last commit; nil if it succeeded

@@ -17,9 +17,6 @@ type stage struct {
 // stagedLocked returns where a packet belongs that must not leave before a commit
 // is safe (nil if it need not wait), or nil if it may leave now.
 func (o *outbound) stagedLocked(after *commit) *frames {
-	if after == nil && o.gate == nil {
-		return nil
-	}
 	var last *stage
 	if o.gate != nil {
 		last = &o.gate.stages[len(o.gate.stages)-1]

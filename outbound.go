@@ -99,7 +99,10 @@ func (o *outbound) pushAfter(after *commit, head, payload []byte, idAt int, id u
 	if o.closed {
 		return false, 0
 	}
-	f := o.stagedLocked(after)
+	var f *frames
+	if after != nil || o.gate != nil {
+		f = o.stagedLocked(after)
+	}
 	staged := f != nil
 	if !staged {
 		if o.pending == nil {

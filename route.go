@@ -38,12 +38,14 @@ func (b *Broker) route(bt *batch, p *publication) int {
 
 // hand gives one copy of p to its session, as the DeliverInterceptors leave it.
 func (b *Broker) hand(bt *batch, p *publication, t *target) {
-	bt.consult(p, t)
-	switch {
-	case t.refused:
-		return
-	case t.settled != nil:
-		p = t.settled
+	if len(b.hooks.deliver) > 0 {
+		bt.consult(p, t)
+		if t.refused {
+			return
+		}
+		if t.settled != nil {
+			p = t.settled
+		}
 	}
 	if t.session.deliver(bt, p, t) {
 		return
@@ -69,7 +71,7 @@ func (b *Broker) rehome(bt *batch, p *publication, t *target) {
 // consult asks the DeliverInterceptors about one copy of p, unless they were asked.
 func (bt *batch) consult(p *publication, t *target) {
 	b := bt.broker
-	if len(b.hooks.deliver) == 0 || t.session.local != nil || t.settled != nil || t.refused {
+	if t.session.local != nil || t.settled != nil || t.refused {
 		return
 	}
 	if b.hooks.slow.Load() {
@@ -86,6 +88,9 @@ func (bt *batch) consult(p *publication, t *target) {
 
 // consultAll asks them about all copies, before a bracket in which no hook may run.
 func (bt *batch) consultAll(p *publication) {
+	if len(bt.broker.hooks.deliver) == 0 {
+		return
+	}
 	for i := range bt.targets {
 		bt.consult(p, &bt.targets[i])
 	}
