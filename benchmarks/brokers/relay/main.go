@@ -10,7 +10,7 @@ import (
 	"flag"
 	"log"
 	"net/netip"
-	"os"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,42 +23,20 @@ func main() {
 	}
 }
 
-// serve waits in Go's poller for the epoll descriptor to have events, which costs
-// less than a thread that blocks in epoll_wait.
 func serve(address string) error {
+	debug.SetGCPercent(-1) // it could not run while the one thread waits past the scheduler
 	listener, err := listen(address)
 	if err != nil {
 		return err
 	}
 	r, err := newRelay(listener)
-	if err != nil {
-		return err
+	for err == nil {
+		err = r.turn()
 	}
-	if err := unix.SetNonblock(r.epoll, true); err != nil {
-		return err
-	}
-	epoll := os.NewFile(uintptr(r.epoll), "epoll")
-	defer func() { _ = epoll.Close() }()
-	events, err := epoll.SyscallConn()
-	if err != nil {
-		return err
-	}
-	for {
-		var turned error
-		if err := events.Read(func(uintptr) bool {
-			var n int
-			n, turned = r.turn()
-			return n > 0 || turned != nil
-		}); err != nil {
-			return err
-		}
-		if turned != nil && turned != unix.EINTR {
-			return turned
-		}
-	}
+	return err
 }
 
-// listen makes a socket that Go's own poller knows nothing of.
+// listen makes a socket that Go's poller knows nothing of.
 func listen(address string) (int, error) {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/petrelmq/petrel/benchmarks/internal/raw"
 	"github.com/petrelmq/petrel/benchmarks/internal/wire"
 )
 
@@ -46,11 +47,14 @@ func newRelay(listener int) (*relay, error) {
 	return &relay{listener: listener, epoll: epoll, topics: map[string]*audience{}, buffer: make([]byte, 2<<20)}, err
 }
 
-// turn handles the events that there are, without waiting.
-func (r *relay) turn() (int, error) {
-	n, err := unix.EpollWait(r.epoll, r.events[:], 0)
-	if err != nil {
-		return 0, err
+// turn waits for events and handles them.
+func (r *relay) turn() error {
+	n, errno := raw.EpollWait(r.epoll, r.events[:], -1)
+	if errno == unix.EINTR {
+		return nil
+	}
+	if errno != 0 {
+		return fmt.Errorf("epoll_wait: %w", errno)
 	}
 	for i := range n {
 		if fd := int(r.events[i].Fd); fd == r.listener {
@@ -64,7 +68,7 @@ func (r *relay) turn() (int, error) {
 		r.write(p, nil)
 	}
 	r.dirty = r.dirty[:0]
-	return n, nil
+	return nil
 }
 
 func (r *relay) accept() {
@@ -95,11 +99,11 @@ func (r *relay) event(p *peer, events uint32) {
 		return
 	}
 	kept := copy(r.buffer, p.rest)
-	n, err := unix.Read(p.fd, r.buffer[kept:])
-	if err == unix.EAGAIN || err == unix.EINTR {
+	n, errno := raw.Read(p.fd, r.buffer[kept:])
+	if errno == unix.EAGAIN || errno == unix.EINTR {
 		return
 	}
-	if err != nil || n == 0 {
+	if errno != 0 || n == 0 {
 		r.close(p)
 		return
 	}
@@ -230,8 +234,8 @@ func (r *relay) write(p *peer, b []byte) {
 			return
 		}
 	}
-	n, err := unix.Write(p.fd, b)
-	if err != nil {
+	n, errno := raw.Write(p.fd, b)
+	if errno != 0 {
 		n = 0 // a broken connection shows when it is read
 	}
 	p.out = append(p.out[:0], b[n:]...)

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/petrelmq/petrel/benchmarks/internal/raw"
 	"github.com/petrelmq/petrel/benchmarks/internal/wire"
 )
 
@@ -166,7 +167,7 @@ func (l *Loop) touch(c *conn) {
 // flush writes what is encoded, as far as the socket takes it.
 func (l *Loop) flush(c *conn) error {
 	for c.off < len(c.out) {
-		n, err := write(c.fd, c.out[c.off:])
+		n, err := raw.Write(c.fd, c.out[c.off:])
 		switch err {
 		case 0:
 			c.off += n

@@ -7,13 +7,13 @@
 package load
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/petrelmq/petrel/benchmarks/internal/raw"
 	"github.com/petrelmq/petrel/benchmarks/internal/stats"
 )
 
@@ -211,11 +211,11 @@ func (l *Loop) turn(timeout time.Duration) error {
 	if err := l.flushDirty(); err != nil {
 		return err
 	}
-	n, err := unix.EpollWait(l.epoll, l.events[:], int((timeout+time.Millisecond-1)/time.Millisecond))
-	if errors.Is(err, unix.EINTR) {
+	n, err := raw.EpollWait(l.epoll, l.events[:], int((timeout+time.Millisecond-1)/time.Millisecond))
+	if err == unix.EINTR {
 		return nil
 	}
-	if err != nil {
+	if err != 0 {
 		return fmt.Errorf("epoll_wait: %w", err)
 	}
 	for i := range n {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/petrelmq/petrel/benchmarks/internal/raw"
 )
 
 // pace sends at a rate that does not depend on the broker. Each message carries
@@ -38,7 +40,7 @@ func (l *Loop) beginPace() error {
 // tick sends what is due, by the publishers in turn.
 func (l *Loop) tick() error {
 	var count [8]byte
-	_, _ = read(l.pace.fd, count[:])
+	_, _ = raw.Read(l.pace.fd, count[:])
 	for now := l.clock(); ; l.pace.sent++ {
 		due := l.pace.began + int64(float64(l.pace.sent)*l.pace.every)
 		if due > now {

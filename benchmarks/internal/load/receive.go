@@ -7,13 +7,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/petrelmq/petrel/benchmarks/internal/raw"
 	"github.com/petrelmq/petrel/benchmarks/internal/wire"
 )
 
 // read takes once what a socket has; epoll tells if there is more.
 func (l *Loop) read(c *conn) error {
 	kept := copy(l.buffer, c.rest)
-	n, errno := read(c.fd, l.buffer[kept:])
+	n, errno := raw.Read(c.fd, l.buffer[kept:])
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		return nil
