@@ -82,14 +82,21 @@ func run(args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // for brokers that give up their rights
+		return err
+	}
 	brokers, err := prepare(s, dir)
+	if err != nil {
+		return err
+	}
+	certificate, err := newCertificate(dir)
 	if err != nil {
 		return err
 	}
 	if s.quick {
 		s.seconds = 1
 	}
-	all := runAll(&bench{seconds: s.seconds}, list, brokers, s.rounds, progress)
+	all := runAll(&bench{seconds: s.seconds, certificate: certificate}, list, brokers, s.rounds, progress)
 	_, err = fmt.Fprintf(out, "%s\n\n%s", machine(s), report(list, brokers, all, against(s, brokers)))
 	return err
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/petrelmq/petrel/benchmarks/internal/load"
 )
@@ -82,13 +83,21 @@ func wildcards(clients, each int) func() load.Plan {
 			}
 			plan.Clients = append(plan.Clients, c)
 		}
-		for i := range 10 {
-			plan.Clients = append(plan.Clients, load.Client{ID: fmt.Sprintf("pub-%d", i), Publish: &load.Publishing{
-				Topics: topics, Payload: payload, Window: 100, Fan: 1,
-			}})
-		}
+		plan.Clients = append(plan.Clients, scattered(topics, 10, 1)...)
 		return plan
 	}
+}
+
+// scattered are publishers that have a part of the topics each, in no order.
+func scattered(topics []string, publishers, fan int) (clients []load.Client) {
+	rand.New(rand.NewPCG(1, 2)).Shuffle(len(topics), func(i, k int) { topics[i], topics[k] = topics[k], topics[i] })
+	for i := range publishers {
+		part := topics[i*len(topics)/publishers : (i+1)*len(topics)/publishers]
+		clients = append(clients, load.Client{ID: fmt.Sprintf("pub-%d", i), Publish: &load.Publishing{
+			Topics: part, Payload: payload, Window: 100, Fan: fan,
+		}})
+	}
+	return clients
 }
 
 // paced are pairs with few messages, which come at their time.
@@ -118,4 +127,13 @@ func comeAndGo(n int) load.Plan {
 		plan.Clients = append(plan.Clients, load.Client{ID: fmt.Sprintf("guest-%d", i), Filters: []string{fmt.Sprintf("guest/%d", i)}})
 	}
 	return plan
+}
+
+// store is a publisher of retained messages, each with a topic of its own.
+func store(n int) load.Plan {
+	p := &load.Publishing{QoS: 1, Retain: true, Payload: payload, Window: 100, Limit: n}
+	for i := range n {
+		p.Topics = append(p.Topics, fmt.Sprintf("site/%d/pump/%d/value", i/100, i%100))
+	}
+	return load.Plan{Clients: []load.Client{{ID: "pub", Publish: p}}}
 }

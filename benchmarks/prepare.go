@@ -18,6 +18,7 @@ const (
 	petrelBroker = module + "/examples/broker"
 	mochiBroker  = module + "/benchmarks/brokers/mochi"
 	relayBroker  = module + "/benchmarks/brokers/relay"
+	embedding    = module + "/benchmarks/inprocess"
 )
 
 // prepare finds and builds the brokers of the command line.
@@ -42,9 +43,13 @@ func broker(name string, s settings, dir string) (b process.Broker, err error) {
 	case name == process.Petrel && s.petrel != "":
 		b.Path = s.petrel
 	case name == process.Petrel:
-		b.Path, err = build(dir, petrelBroker)
+		if b.Path, err = build(dir, petrelBroker); err == nil {
+			b.Embedded, err = build(dir, embedding)
+		}
 	case name == process.Mochi:
-		b.Path, err = build(dir, mochiBroker)
+		if b.Path, err = build(dir, mochiBroker); err == nil {
+			b.Embedded, err = build(dir, embedding)
+		}
 	case name == process.Relay:
 		b.Path, err = build(dir, relayBroker)
 	case name == process.Mosquitto:

@@ -11,10 +11,11 @@ import (
 
 // scenario is one thing that brokers do.
 type scenario struct {
-	name  string
-	about string
-	unit  string // of what is counted: a message is one that was delivered
-	quick bool   // belongs to the quick set
+	name   string
+	about  string
+	unit   string // of what is counted: a message is one that was delivered
+	quick  bool   // belongs to the quick set
+	memory bool   // is about resident memory as well
 
 	without []string // kinds of broker that cannot do it
 	run     func(bench *bench, b *process.Broker) (sample, error)
@@ -50,11 +51,19 @@ var scenarios = []scenario{
 	{name: "large/64KiB", about: "one publisher, 10 subscribers, payload 64 KiB", run: traffic(fanOut(10, 0, 64<<10, 16))},
 	{name: "large/1MiB", about: "the same, payload 1 MiB", run: traffic(fanOut(10, 0, 1<<20, 4))},
 	{name: "paced/5000", about: "5,000 messages a second over 100 pairs, at even distances", quick: true, run: traffic(paced(100, 5000))},
-	{name: "deaf/9+1", about: "9 subscribers beside one that never reads: 2,000 messages of 4 KiB a second", run: traffic(deaf())},
+	{name: "deaf/9+1", about: "9 subscribers beside one that never reads: 2,000 messages of 4 KiB a second", without: noRelay, run: traffic(deaf())},
 	{name: "churn", about: "50 clients at a time connect, subscribe, disconnect", unit: "cycle", quick: true, run: churn(50)},
+	{name: "retained/100k", about: "all of 100,000 retained messages to one subscriber; bytes of each one stored", without: noRelay, memory: true, run: retained(100_000)},
+	{name: "idle/tcp/10000", about: "10,000 clients that have one subscription each and do nothing", unit: "connection", memory: true, run: idle(10_000, process.TCP)},
+	{name: "idle/tls/10000", about: "the same over TLS", unit: "connection", without: noRelay, memory: true, run: idle(10_000, process.TLS)},
+	{name: "idle/ws/10000", about: "the same over WebSocket", unit: "connection", without: noRelay, memory: true, run: idle(10_000, process.WebSocket)},
+	{name: "inprocess", about: "a host program publishes to a subscription of its own; all of its CPU counts", without: external, run: inProcess},
 }
 
-var noRelay = []string{process.Relay}
+var (
+	noRelay  = []string{process.Relay}
+	external = []string{process.Relay, process.Mosquitto}
+)
 
 // can reports whether a broker can do the scenario.
 func (s *scenario) can(b *process.Broker) bool { return !slices.Contains(s.without, b.Kind) }

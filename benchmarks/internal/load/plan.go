@@ -26,7 +26,7 @@ type Client struct {
 
 // Publishing is what a client publishes.
 type Publishing struct {
-	Topics  []string // of each message one, at random if there are several
+	Topics  []string // one after the other, and again
 	QoS     byte
 	Retain  bool
 	Payload int // bytes, at least PayloadMin

@@ -2,13 +2,10 @@
 
 package load
 
-import "math/rand/v2"
-
 // publisher is the sending side of a client.
 type publisher struct {
 	conn      *conn
 	templates []template
-	random    *rand.Rand
 	plan      *Publishing
 
 	sent      uint64
@@ -18,7 +15,7 @@ type publisher struct {
 }
 
 func newPublisher(index uint32, plan *Publishing) *publisher {
-	p := &publisher{plan: plan, random: rand.New(rand.NewPCG(uint64(index), 1))}
+	p := &publisher{plan: plan}
 	for _, topic := range plan.Topics {
 		p.templates = append(p.templates, newTemplate(topic, plan, index))
 	}
@@ -57,8 +54,5 @@ func (p *publisher) settled() bool {
 
 // next returns the template of the next message.
 func (p *publisher) next() *template {
-	if len(p.templates) == 1 {
-		return &p.templates[0]
-	}
-	return &p.templates[p.random.IntN(len(p.templates))]
+	return &p.templates[p.sent%uint64(len(p.templates))]
 }

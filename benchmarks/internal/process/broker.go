@@ -25,6 +25,8 @@ type Broker struct {
 	Kind string
 	Path string
 	Args []string // besides those that name the listeners
+
+	Embedded string // program that links the broker, "" if there is none
 }
 
 // Transport is how clients reach a broker.
