@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ func init() {
 }
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	if err := run(os.Args[1:], os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "benchmarks:", err)
 		os.Exit(1)
 	}
@@ -37,6 +38,9 @@ type settings struct {
 	seconds    float64
 	quick      bool
 	list       bool
+	curves     bool
+	million    bool
+	readme     bool
 }
 
 func parse(args []string, w io.Writer) (settings, error) {
@@ -48,30 +52,45 @@ func parse(args []string, w io.Writer) (settings, error) {
 	f.StringVar(&s.brokerArgs, "broker-args", "", "`ARGUMENTS` for every build of petrel, separated by spaces")
 	f.StringVar(&s.scenarios, "scenarios", "", "only scenarios whose names match `REGEXP`")
 	f.StringVar(&s.against, "against", "", "the `BROKER` that ratios are told against (default mochi, if measured, or else the first)")
-	f.IntVar(&s.rounds, "rounds", 5, "measure each scenario as often with each broker")
-	f.Float64Var(&s.seconds, "seconds", 3, "length of the measured window")
-	f.BoolVar(&s.quick, "quick", false, "only the quick set, in windows of one second: less than five minutes")
-	f.BoolVar(&s.list, "list", false, "print the scenarios and exit")
+	f.IntVar(&s.rounds, "rounds", 0, "measure as often with each broker (default 5; 3 for -curves)")
+	f.Float64Var(&s.seconds, "seconds", 0, "length of each measured window (default 3; 1 for -quick and -curves)")
+	f.BoolVar(&s.quick, "quick", false, "only the quick set: less than five minutes")
+	f.BoolVar(&s.curves, "curves", false, "measure cost as work grows, and draw plots/*.svg; -scenarios picks curves by name")
+	f.BoolVar(&s.million, "million", false, "simulate a million clients in one process")
+	f.BoolVar(&s.list, "list", false, "only say what the scenarios are")
+	f.BoolVar(&s.readme, "readme", false, "write the result into README.md instead of printing it")
 	if err := f.Parse(args); err != nil {
 		return s, err
 	}
 	if f.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
+	s.fillIn()
 	return s, nil
 }
 
-func run(args []string, out, progress io.Writer) error {
+// fillIn sets what the command line leaves open.
+func (s *settings) fillIn() {
+	if s.rounds == 0 {
+		s.rounds = 5
+		if s.curves {
+			s.rounds = 3
+		}
+	}
+	if s.seconds == 0 {
+		s.seconds = 3
+		if s.curves || s.quick {
+			s.seconds = 1
+		}
+	}
+}
+
+func run(args []string, progress io.Writer) error {
 	s, err := parse(args, progress)
-	if err != nil {
-		return err
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
 	}
-	list, err := choose(s)
 	if err != nil {
-		return err
-	}
-	if s.list {
-		_, err = io.WriteString(out, legend(list))
 		return err
 	}
 	if err := raiseFileLimit(); err != nil {
@@ -85,6 +104,23 @@ func run(args []string, out, progress io.Writer) error {
 	if err := os.Chmod(dir, 0o755); err != nil { // for brokers that give up their rights
 		return err
 	}
+	switch {
+	case s.list:
+		return publish(s, "scenarios", legend(scenarios))
+	case s.million:
+		return million(s, dir)
+	case s.curves:
+		return drawCurves(s, dir, progress)
+	}
+	return compare(s, dir, progress)
+}
+
+// compare runs the scenarios and publishes the tables.
+func compare(s settings, dir string, progress io.Writer) error {
+	list, err := choose(s)
+	if err != nil {
+		return err
+	}
 	brokers, err := prepare(s, dir)
 	if err != nil {
 		return err
@@ -93,12 +129,8 @@ func run(args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if s.quick {
-		s.seconds = 1
-	}
 	all := runAll(&bench{seconds: s.seconds, certificate: certificate}, list, brokers, s.rounds, progress)
-	_, err = fmt.Fprintf(out, "%s\n\n%s", machine(s), report(list, brokers, all, against(s, brokers)))
-	return err
+	return publish(s, "figures", machine(s)+"\n\n"+report(list, brokers, all, against(s, brokers)))
 }
 
 // choose picks scenarios by the command line.

@@ -124,7 +124,7 @@ func mosquittoConfig(transport Transport, c Certificate, tcp, other netip.AddrPo
 	var text strings.Builder
 	fmt.Fprintf(&text, `allow_anonymous true
 persistence false
-log_type none
+log_type error
 set_tcp_nodelay true
 max_inflight_messages 1024
 max_queued_messages 0

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -42,7 +43,7 @@ func Start(program string, args []string, listening ...netip.AddrPort) (*Process
 	for _, address := range listening {
 		if err := p.await(address); err != nil {
 			p.Stop()
-			return nil, fmt.Errorf("wait until %s listens on %v: %w; it said: %s", program, address, err, p.said.String())
+			return nil, fmt.Errorf("%s does not listen: %w; it said: %q", filepath.Base(program), err, p.said.String())
 		}
 	}
 	return p, nil

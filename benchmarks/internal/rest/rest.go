@@ -56,12 +56,15 @@ func Subscribe(c net.Conn, n int) error {
 	if err := exchange(c, wire.AppendConnect(nil, fmt.Sprintf("idle-%d", n)), wire.AppendConnack(nil)); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	subscribe := wire.AppendSubscribe(nil, 1, 0, fmt.Sprintf("device/%d/command", n))
+	subscribe := wire.AppendSubscribe(nil, 1, 0, Filter(n))
 	if err := exchange(c, subscribe, wire.AppendSuback(nil, 1, 1, 0)); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	return nil
 }
+
+// Filter is what client number n subscribes to.
+func Filter(n int) string { return fmt.Sprintf("device/%d/command", n) }
 
 // exchange sends a packet and wants a certain answer.
 func exchange(c net.Conn, packet, want []byte) error {

@@ -23,8 +23,12 @@ func (t *Table) Row(cells ...string) {
 	t.rows = append(t.rows, append(cells, make([]string, max(0, len(t.head)-len(cells)))...))
 }
 
-// String is the table in Markdown, with columns that are also aligned in the text.
+// String is the table in Markdown, with columns that are also aligned in the text;
+// "" if there are no rows.
 func (t *Table) String() string {
+	if len(t.rows) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	head, rule, width := make([]string, len(t.head)), make([]string, len(t.head)), make([]int, len(t.head))
 	for i, name := range t.head {
@@ -60,11 +64,18 @@ func Figure(v float64) string {
 	if v != 0 {
 		digits = max(0, 2-int(math.Floor(math.Log10(math.Abs(v)))))
 	}
-	whole, fraction, _ := strings.Cut(fmt.Sprintf("%.*f", digits, v), ".")
+	return apart(fmt.Sprintf("%.*f", digits, v))
+}
+
+// Count writes a whole number, with thousands apart.
+func Count(n int) string { return apart(fmt.Sprint(n)) }
+
+func apart(number string) string {
+	whole, fraction, found := strings.Cut(number, ".")
 	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
 		whole = whole[:i] + "," + whole[i:]
 	}
-	if fraction != "" {
+	if found {
 		return whole + "." + fraction
 	}
 	return whole
