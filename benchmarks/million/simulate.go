@@ -121,7 +121,9 @@ func (f *fleet) publish(i int) error {
 func (f *fleet) report(pipes, socket float64, connect, publish usage) string {
 	n := float64(len(f.conns))
 	t := table.New("", "per client:", "in all:")
-	row := func(what string, bytes float64) { t.Row(what, table.Figure(bytes)+" B", table.Figure(bytes*n/(1<<20))+" MiB") }
+	row := func(what string, bytes float64) {
+		t.Row(what, table.Figure(bytes)+" B", table.Figure(bytes*n/(1<<20))+" MiB")
+	}
 	row("resident memory", connect.resident/n)
 	row("of which heap, both ends of the pipe included", connect.heap/n)
 	row("of which stacks", connect.stacks/n)
