@@ -30,8 +30,12 @@ func serve(address string) error {
 		return err
 	}
 	r, err := newRelay(listener)
+	if err != nil {
+		return err
+	}
+	defer r.shut()
 	for err == nil {
-		err = r.turn()
+		err = r.turn(-1)
 	}
 	return err
 }

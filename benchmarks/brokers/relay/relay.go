@@ -47,9 +47,9 @@ func newRelay(listener int) (*relay, error) {
 	return &relay{listener: listener, epoll: epoll, topics: map[string]*audience{}, buffer: make([]byte, 2<<20)}, err
 }
 
-// turn waits for events and handles them.
-func (r *relay) turn() error {
-	n, errno := raw.EpollWait(r.epoll, r.events[:], -1)
+// turn waits for events, as many milliseconds or for ever, and handles them.
+func (r *relay) turn(milliseconds int) error {
+	n, errno := raw.EpollWait(r.epoll, r.events[:], milliseconds)
 	if errno == unix.EINTR {
 		return nil
 	}
@@ -69,6 +69,17 @@ func (r *relay) turn() error {
 	}
 	r.dirty = r.dirty[:0]
 	return nil
+}
+
+// shut closes everything.
+func (r *relay) shut() {
+	for _, p := range r.peers {
+		if p != nil {
+			r.close(p)
+		}
+	}
+	_ = unix.Close(r.listener)
+	_ = unix.Close(r.epoll)
 }
 
 func (r *relay) accept() {

@@ -71,6 +71,11 @@ func exchange(c net.Conn, packet, want []byte) error {
 	if _, err := c.Write(packet); err != nil {
 		return err
 	}
+	return expect(c, want)
+}
+
+// expect reads what should come.
+func expect(c net.Conn, want []byte) error {
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(c, got); err != nil {
 		return err
