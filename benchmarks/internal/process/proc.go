@@ -8,38 +8,20 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// clockTick is the unit of /proc/PID/stat, USER_HZ, which is 100 wherever Go runs.
-const clockTick = 10 * time.Millisecond
-
 // CPU returns the processor time that a process has used, in user and in kernel
-// mode, by all its threads.
+// mode, by all its threads: the sum of utime and stime of /proc/PID/stat, which
+// tells it in steps of 10 ms only, while the clock of the process has nanoseconds.
 func CPU(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read CPU time: %w", err)
+	const ofAllThreads = 2 // CPUCLOCK_SCHED of the kernel
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|ofAllThreads), &used); err != nil {
+		return 0, fmt.Errorf("read the CPU time of process %d: %w", pid, err)
 	}
-	return parseCPU(stat)
-}
-
-// parseCPU adds the 14th and the 15th field, utime and stime. The second field is
-// the name in parentheses, in which there may be anything.
-func parseCPU(stat []byte) (time.Duration, error) {
-	end := bytes.LastIndexByte(stat, ')')
-	fields := bytes.Fields(stat[end+1:])
-	if end < 0 || len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/PID/stat is %q", stat)
-	}
-	var ticks int64
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(string(field), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("/proc/PID/stat is %q: %w", stat, err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * clockTick, nil
+	return time.Duration(used.Nano()), nil
 }
 
 // Memory returns the resident memory of a process in bytes.

@@ -3,28 +3,47 @@
 package process
 
 import (
+	"bytes"
+	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestParseCPU(t *testing.T) {
-	const stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 900 0 0 0 250 31 0 0 20 0 7 0 1 2 3\n"
-	got, err := parseCPU([]byte(stat))
+// fromStat reads utime and stime, in units of 10 ms.
+func fromStat(t *testing.T, pid int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	require.NoError(t, err)
-	require.Equal(t, 2810*time.Millisecond, got, "a name may have spaces and parentheses")
-
-	for name, stat := range map[string]string{
-		"nothing":      "",
-		"no name":      "42 S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
-		"too short":    "42 (a) S 1 42 42 0 -1 4194560 900 0 0 0 250",
-		"not a number": "42 (a) S 1 42 42 0 -1 4194560 900 0 0 0 250 x 0 0",
-	} {
-		_, err := parseCPU([]byte(stat))
-		require.Error(t, err, name)
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	var ticks int
+	for _, field := range fields[11:13] {
+		n, err := strconv.Atoi(string(field))
+		require.NoError(t, err)
+		ticks += n
 	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+func TestCPUIsWhatProcSays(t *testing.T) {
+	p, err := Start("/bin/sh", []string{"-c", "while :; do :; done"})
+	require.NoError(t, err)
+	defer p.Stop()
+	var used time.Duration
+	for used < 100*time.Millisecond {
+		used, err = CPU(p.PID())
+		require.NoError(t, err)
+	}
+	before, err := CPU(p.PID())
+	require.NoError(t, err)
+	said := fromStat(t, p.PID())
+	after, err := CPU(p.PID())
+	require.NoError(t, err)
+	// Both parts are rounded down.
+	require.GreaterOrEqual(t, said, before-20*time.Millisecond)
+	require.LessOrEqual(t, said, after)
 }
 
 func TestParseMemory(t *testing.T) {
@@ -43,22 +62,18 @@ func TestParseMemory(t *testing.T) {
 	}
 }
 
-func TestThisProcessUsesProcessorAndMemory(t *testing.T) {
+func TestProcessThatIsNotThere(t *testing.T) {
+	p, err := Start("/bin/true", nil)
+	require.NoError(t, err)
+	p.Stop()
+	_, err = CPU(p.PID())
+	require.Error(t, err)
+	_, err = Memory(p.PID())
+	require.Error(t, err)
+}
+
+func TestMemoryOfThisProcess(t *testing.T) {
 	memory, err := Memory(os.Getpid())
 	require.NoError(t, err)
 	require.Greater(t, memory, int64(1<<20))
-
-	before, err := CPU(os.Getpid())
-	require.NoError(t, err)
-	after := before
-	for sum := 0; after < before+2*clockTick; sum++ {
-		after, err = CPU(os.Getpid())
-		require.NoError(t, err)
-	}
-	require.Greater(t, after, before)
-
-	_, err = CPU(-1)
-	require.Error(t, err)
-	_, err = Memory(-1)
-	require.Error(t, err)
 }
