@@ -146,8 +146,14 @@ func (b *Broker) Serve(l net.Listener) error {
 
 // ServeConn serves one connection, whatever it runs on, and returns when it has
 // ended. The error says why it ended; it is nil after a DISCONNECT of the client
-// without an error code. ServeConn closes conn.
+// without an error code. ServeConn closes conn; with [LoopEngine], at once, for a
+// duplicate of the descriptor of a plain TCP or Unix connection.
 func (b *Broker) ServeConn(conn net.Conn) error {
+	if b.opts.Engine == LoopEngine {
+		if socket := b.engine.Adopt(conn); socket != nil {
+			return b.serveSocket(socket)
+		}
+	}
 	stream := b.engine.Stream(conn)
 	c, err := b.admit(stream)
 	if err != nil {
@@ -155,6 +161,29 @@ func (b *Broker) ServeConn(conn net.Conn) error {
 	}
 	stream.Serve(c)
 	return c.outcome()
+}
+
+// serveSocket waits for the end of a connection that a loop serves.
+func (b *Broker) serveSocket(socket engine.Conn) error {
+	c, err := b.admit(socket)
+	if err != nil {
+		return err
+	}
+	a := awaited{c, make(chan struct{})}
+	socket.Start(a)
+	<-a.ended
+	return c.outcome()
+}
+
+// awaited is a client whose end somebody waits for.
+type awaited struct {
+	*Client
+	ended chan struct{}
+}
+
+func (a awaited) Ended(err error) {
+	a.Client.Ended(err)
+	close(a.ended)
 }
 
 // admit counts a new connection in, or closes it.

@@ -758,7 +758,7 @@ func TestOutboundBytesOption(t *testing.T) {
 	}{{"zero is 4 MiB", 0, 4 << 20}, {"1 MiB", 1 << 20, 1 << 20}, {"negative is no limit", -1, 0}} {
 		t.Run(tc.name, func(t *testing.T) {
 			const size, n = 256 << 10, 40 // 10 MiB
-			b := brokertest.New(t, petrel.Options{OutboundBytes: tc.option})
+			b := brokertest.New(t, petrel.Options{OutboundBytes: tc.option, Engine: petrel.GoroutineEngine})
 			c := b.Connect(brokertest.ID("c"))
 			c.Subscribe(0, "a")
 			c.ExpectNothing()

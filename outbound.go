@@ -282,16 +282,10 @@ func (o *outbound) close() {
 	o.dropStagesLocked()
 	o.mu.Unlock()
 	o.flush()
-	o.mu.Lock()
-	if !o.writing {
-		o.mu.Unlock()
+	idle := o.untilIdle()
+	if idle == nil {
 		return
 	}
-	if o.idle == nil {
-		o.idle = make(chan struct{})
-	}
-	idle := o.idle
-	o.mu.Unlock()
 	t := time.NewTimer(lastWords)
 	defer t.Stop()
 	select {
@@ -300,6 +294,19 @@ func (o *outbound) close() {
 		o.client.conn.Abort()
 		<-idle
 	}
+}
+
+// untilIdle returns a channel that is closed when all is written, nil if it is.
+func (o *outbound) untilIdle() <-chan struct{} {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.writing && o.pending == nil { // pending alone is with a writer between two writes
+		return nil
+	}
+	if o.idle == nil {
+		o.idle = make(chan struct{})
+	}
+	return o.idle
 }
 
 func (f *frames) total() int {

@@ -222,6 +222,27 @@ func TestOutboundTakesNothingBehindTheLastPacket(t *testing.T) {
 	})
 }
 
+// The last packet is not lost when the writer is between two writes as the
+// connection closes.
+func TestOutboundCloseWaitsForWhatIsBetweenTwoWrites(t *testing.T) {
+	for range 3000 {
+		client, server := net.Pipe()
+		o := newOutbound(t, server, Options{})
+		got := make(chan string)
+		go func() {
+			b, _ := io.ReadAll(client)
+			got <- string(b)
+		}()
+		o.push([]byte("first,"), nil, 0, 0, false)
+		o.flush()
+		o.pushLast([]byte("last"))
+		o.flush()
+		o.close()
+		server.Close()
+		require.Equal(t, "first,last", <-got)
+	}
+}
+
 // A peer that does not read is given lastWords, and no more.
 func TestOutboundCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/packets"
@@ -19,8 +21,16 @@ import (
 // Broker is a broker that is closed when its test ends.
 type Broker struct {
 	*petrel.Broker
-	t testing.TB
+	t     testing.TB
+	loops bool
 }
+
+// engineVariable names in the environment the engine of all brokers whose test
+// does not choose one: "goroutines" or "loops". With loops, clients are connected
+// by TCP where that can be: not in a bubble of testing/synctest.
+const engineVariable = "PETREL_TEST_ENGINE"
+
+var engines = map[string]petrel.Engine{"": petrel.AutoEngine, "goroutines": petrel.GoroutineEngine, "loops": petrel.LoopEngine}
 
 // New starts a broker. Without an Authenticator among the hooks everybody may
 // connect. Without a SysInterval there is no $SYS tree. The log goes to the test.
@@ -35,6 +45,9 @@ func New(t testing.TB, o petrel.Options) *Broker {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	if o.Engine == petrel.AutoEngine {
+		o.Engine = engines[os.Getenv(engineVariable)]
+	}
 	b, err := petrel.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +57,7 @@ func New(t testing.TB, o petrel.Options) *Broker {
 			t.Error(err)
 		}
 	})
-	return &Broker{b, t}
+	return &Broker{b, t, o.Engine == petrel.LoopEngine}
 }
 
 func isAuthenticator(h petrel.Hook) bool {
@@ -64,11 +77,34 @@ func (allowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { re
 func (b *Broker) Dial(v packets.Version) *Client {
 	b.t.Helper()
 	client, server := net.Pipe()
+	if b.loops && !inBubble() {
+		client, server = tcpPair(b.t)
+	}
 	c := NewClient(b.t, client, v)
 	go func() {
 		c.served <- b.ServeConn(server)
 	}()
 	return c
+}
+
+// inBubble reports whether time is faked: it begins with the year 2000.
+func inBubble() bool { return time.Now().Year() < 2020 }
+
+// tcpPair is a connection that a loop can serve.
+func tcpPair(t testing.TB) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
 }
 
 // Connect dials, sends p and expects that it is accepted. A zero Version means 5.0.

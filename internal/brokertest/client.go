@@ -77,6 +77,7 @@ func (c *Client) read() {
 		}
 		if err != nil {
 			c.put(nil, err)
+			c.Conn.Close() // as clients do, so that the broker need not wait for it
 			return
 		}
 	}

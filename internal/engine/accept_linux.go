@@ -96,8 +96,8 @@ func prepare(fd uintptr) {
 	}
 }
 
-// adopt takes a plain TCP or Unix connection that a listener of the host's own
-// has accepted away from Go's poller. It returns nil for any other connection.
+// adopt takes a plain TCP or Unix connection away from Go's poller. It returns
+// nil for any other connection.
 func (ls *loops) adopt(c net.Conn) Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:

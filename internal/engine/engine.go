@@ -151,12 +151,19 @@ func (a *acceptor) Accept() (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if loops := a.engine.loops; loops != nil {
-		if c := loops.adopt(conn); c != nil {
-			return c, nil
-		}
+	if c := a.engine.Adopt(conn); c != nil {
+		return c, nil
 	}
 	return a.engine.Stream(conn), nil
+}
+
+// Adopt takes a plain TCP or Unix connection away from Go's poller and gives it
+// to a loop; c is closed. It returns nil for any other connection, and without loops.
+func (e *Engine) Adopt(c net.Conn) Conn {
+	if e.loops == nil {
+		return nil
+	}
+	return e.loops.adopt(c)
 }
 
 // Close ends the loops.

@@ -190,10 +190,13 @@ func (l *Loop) settled() bool {
 	return true
 }
 
-// Sent is how many messages were published, Acked how many the broker has
-// acknowledged, Missing how many copies did not come.
-func (l *Loop) Sent() uint64  { return l.sum(func(p *publisher) uint64 { return p.sent }) }
+// Sent is how many messages were published.
+func (l *Loop) Sent() uint64 { return l.sum(func(p *publisher) uint64 { return p.sent }) }
+
+// Acked is how many of them the broker has acknowledged.
 func (l *Loop) Acked() uint64 { return l.sum(func(p *publisher) uint64 { return p.acked }) }
+
+// Missing is how many copies did not come.
 func (l *Loop) Missing() uint64 {
 	return l.sum((*publisher).missing)
 }
