@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// HasLoops reports whether this system has loops.
+const HasLoops = true
+
 // The loops, one for each processor, wait for all sockets together. What holds:
 //
 //   - A socket belongs to one loop for its life. Whoever has its turn may read

@@ -1,3 +1,5 @@
+//go:build !race
+
 package engine
 
 import (
@@ -5,9 +7,6 @@ import (
 	"syscall"
 	"unsafe"
 )
-
-// HasLoops reports whether this system has loops.
-const HasLoops = true
 
 // These system calls never block, as their descriptors are non-blocking. So the
 // scheduler need not hear of them, as it does of those in package syscall: it
