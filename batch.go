@@ -141,7 +141,11 @@ func (bt *batch) sent(c *Client, n int, mustFlush bool, size int) {
 	if mustFlush {
 		bt.touched = append(bt.touched, c)
 	}
-	if size >= flushFrom && size-n < flushFrom {
+	full := flushFrom
+	if n >= shareFrom {
+		full = flushLargeFrom
+	}
+	if size >= full && size-n < full {
 		bt.count.full = true
 	}
 }

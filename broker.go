@@ -451,7 +451,7 @@ func (s *session) info() (ClientInfo, bool) {
 	defer s.mu.Unlock()
 	info := ClientInfo{
 		ID: s.id, Identity: s.identity, Subscriptions: len(s.subs.list),
-		Queued: s.queue.live, QueuedBytes: s.queue.bytes, Inflight: s.flights.n,
+		Queued: int(s.queue.live), QueuedBytes: s.queue.bytes, Inflight: int(s.flights.n),
 	}
 	if c := s.client; c != nil {
 		info.Connected = true

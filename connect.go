@@ -236,7 +236,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 		s.keepLocked(bt, c)
 	}
 	s.online.Store(true)
-	s.quota = int(c.window)
+	s.quota = c.window
 	bt.reply(c, ack)
 	s.resumeLocked(bt)
 	s.pumpLocked(bt)

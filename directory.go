@@ -120,6 +120,9 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 		}
 		cl.displaced = old.owner
 		if cl.displaced != nil {
+			if old.takeovers == nil {
+				old.takeovers = new(takeovers)
+			}
 			cl.flapping = old.takeovers.note(now)
 		}
 		old.claimLocked(&cl, clean || cl.expired, now)

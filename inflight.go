@@ -28,16 +28,16 @@ type flight struct {
 // one is an index and identifiers in use are never given again. Guarded by session.mu.
 type inflight struct {
 	ring []flight // a power of two long
-	n    int
-	last uint16 // identifier given last
 	seq  uint64
+	n    int32
+	last uint16 // identifier given last
 }
 
 const maximumFlights = 1 << 16
 
 // add gives d an identifier that is not in use. There must be less than 65,535 flights.
 func (t *inflight) add(d delivery) *flight {
-	if 4*t.n >= 3*len(t.ring) && len(t.ring) < maximumFlights {
+	if 4*int(t.n) >= 3*len(t.ring) && len(t.ring) < maximumFlights {
 		t.grow()
 	}
 	for {
@@ -56,7 +56,7 @@ func (t *inflight) add(d delivery) *flight {
 
 // restore adds a flight as it was before the process began: its seq is above all others.
 func (t *inflight) restore(f flight) {
-	for 4*t.n >= 3*len(t.ring) && len(t.ring) < maximumFlights || t.place(f.id).id != 0 {
+	for 4*int(t.n) >= 3*len(t.ring) && len(t.ring) < maximumFlights || t.place(f.id).id != 0 {
 		t.grow()
 	}
 	*t.place(f.id) = f

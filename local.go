@@ -51,7 +51,7 @@ func (b *Broker) Subscribe(filter string, o SubscribeOptions, handler func(conte
 	l := &LocalSubscription{broker: b, handler: handler, session: newSession(b, "", "")}
 	l.ctx, l.cancel = context.WithCancel(b.ctx)
 	s := l.session
-	s.local, s.quota = l, math.MaxInt
+	s.local, s.quota = l, math.MaxInt32
 	s.online.Store(true)
 	_, _, shared := topics.SplitShared(filter)
 	l.entry = &entry{Value: subscription{

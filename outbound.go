@@ -14,6 +14,10 @@ const (
 	// flushFrom is the size in bytes at which an outbound buffer is flushed
 	// before the batch that fills it has ended.
 	flushFrom = 64 << 10
+	// flushLargeFrom is the same for payloads that are referred to: writing them
+	// is what costs, and several at once cost less. The scenario
+	// large/64KiB of benchmarks shows it.
+	flushLargeFrom = 8 * flushFrom
 	// keepUpTo bounds the buffers that go back to the pool, in bytes.
 	keepUpTo = 128 << 10
 	// lastWords is how long a closing connection may take for its last packets.

@@ -18,18 +18,18 @@ type delivery struct {
 // one order, so that none overtakes another. Guarded by session.mu.
 type queue struct {
 	ring  []delivery // a power of two long; a removed delivery has no msg
-	head  int
-	n     int // places in use, removed ones included
-	live  int // messages
-	qos0  int // messages of QoS 0 among them
 	bytes int
+	head  int32
+	n     int32 // places in use, removed ones included
+	live  int32 // messages
+	qos0  int32 // messages of QoS 0 among them
 }
 
-func (q *queue) at(i int) *delivery { return &q.ring[(q.head+i)&(len(q.ring)-1)] }
+func (q *queue) at(i int32) *delivery { return &q.ring[int(q.head+i)&(len(q.ring)-1)] }
 
 func (q *queue) push(d delivery) {
-	if q.n == len(q.ring) {
-		q.resize(max(4, 2*q.n))
+	if int(q.n) == len(q.ring) {
+		q.resize(max(4, 2*len(q.ring)))
 	}
 	q.n++
 	*q.at(q.n - 1) = d
@@ -59,7 +59,7 @@ func (q *queue) pop() {
 
 // skip gives up the first place, and the ring when it is empty.
 func (q *queue) skip() {
-	q.head = (q.head + 1) & (len(q.ring) - 1)
+	q.head = (q.head + 1) & int32(len(q.ring)-1)
 	q.n--
 	if q.n == 0 {
 		q.head = 0

@@ -244,7 +244,7 @@ func (s *session) dropReplayLocked(e *entry) {
 	e.Value.owed = nil
 	r.dropped, r.pending = true, nil
 	s.droppedReplays++
-	if 2*s.droppedReplays > len(s.replays) {
+	if 2*int(s.droppedReplays) > len(s.replays) {
 		s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.dropped })
 		s.droppedReplays = 0
 	}

@@ -19,40 +19,39 @@ type session struct {
 	serial   uint64             // tells sessions apart, also those with the same identifier
 	alarm    alarm              // of the session expiry and of the delayed will
 	online   atomic.Bool        // client is set; a hint for the choice of a shared member
-	durable  bool               // it outlives the process, as far as there is a store
 
-	mu     sync.Mutex
-	owner  *Client // the connection that may touch the session, nil if there is none
-	client *Client // the owner, once it got its CONNACK: messages can be sent
-	ended  bool    // nothing may be added any more
-	last   *Client // the last that was online, as long as a subscription has to ask about it
-	checks bool    // some subscription has to be authorised for each delivery
+	mu      sync.Mutex
+	expiry  uint32  // Session Expiry Interval, in seconds
+	owner   *Client // the connection that may touch the session, nil if there is none
+	client  *Client // the owner, once it got its CONNACK: messages can be sent
+	last    *Client // the last that was online, as long as a subscription has to ask about it
+	durable bool    // it outlives the process, as far as there is a store
+	ended   bool    // nothing may be added any more
+	checks  bool    // some subscription has to be authorised for each delivery
+	quota   int32   // how many more QoS 1 and 2 messages may be sent on this connection
 
-	takeovers takeovers
-
-	expiry      uint32  // Session Expiry Interval, in seconds
 	expires     instant // when the session ends without a connection; 0 means never
 	pendingWill *will   // delayed, of a connection that has ended
 	willDue     instant
+	takeovers   *takeovers // nil if there was none
 
 	subs     subscriptionSet
 	queue    queue
 	purged   instant // when expired messages were last looked for in the queue
 	flights  inflight
-	quota    int             // how many more QoS 1 and 2 messages may be sent on this connection
 	resend   []uint16        // flights that wait for quota to be sent again, in order
 	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
 	replays  []*replay       // retained messages that its subscriptions are still owed
 
-	droppedReplays int // how many of them are dropped
+	droppedReplays int32 // how many of them are dropped
 
 	// What the store has of it.
-	userName string  // of the client that was connected last
 	version  Version // that it spoke
-	places   uint64  // given to deliveries so far
 	kept     bool    // there is a record of it
 	willKept bool    // and one of a will
 	settled  bool    // it has ended, and nothing but that will is left of it
+	userName string  // of the client that was connected last
+	places   uint64  // given to deliveries so far
 }
 
 // neverExpires is the Session Expiry Interval of a session without an end.
@@ -295,7 +294,7 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
 		return
 	}
-	for s.queue.live >= o.QueueMessages || s.queue.bytes+size > o.QueueBytes {
+	for int(s.queue.live) >= o.QueueMessages || s.queue.bytes+size > o.QueueBytes {
 		if !s.makeRoomLocked(bt, d.qos) {
 			bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
 			return

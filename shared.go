@@ -85,7 +85,7 @@ func (b *Broker) selected(bt *batch, g *group, p *publication) *entry {
 func (s *session) member() Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Member{ClientID: s.id, Connected: s.client != nil || s.local != nil, Queued: s.queue.live, Inflight: s.flights.n}
+	return Member{ClientID: s.id, Connected: s.client != nil || s.local != nil, Queued: int(s.queue.live), Inflight: int(s.flights.n)}
 }
 
 // firstChoice is the place of the member to begin with.
