@@ -178,6 +178,7 @@ func TestSessionThatExpiredWhileTheBrokerWasDown(t *testing.T) {
 				c.Leave(packets.NormalDisconnection)
 			}
 		}
+		synctest.Wait() // until it is in the store who has left
 		m.crash()
 		time.Sleep(time.Hour)
 		b = m.start(discreet)
