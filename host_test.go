@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -940,4 +942,31 @@ func TestPublishRetainedWithoutRetain(t *testing.T) {
 	require.ErrorIs(t, b.Publish(t.Context(), petrel.Message{Topic: "a", Payload: []byte("x"), Retain: true}), packets.RetainNotSupported)
 	require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: "a", Payload: []byte("x")}))
 	require.Zero(t, b.Stats().Retained)
+}
+
+// A connection that comes when the broker has been closed is refused, whatever
+// would have waited for it.
+func TestServeConnOfAClosedBroker(t *testing.T) {
+	for _, engine := range []petrel.Engine{petrel.AutoEngine, petrel.GoroutineEngine, petrel.LoopEngine} {
+		t.Run(fmt.Sprint("engine ", engine), func(t *testing.T) {
+			b, err := petrel.New(petrel.Options{Hooks: []petrel.Hook{everybody{}}, Logger: silent(), Engine: engine})
+			if engine == petrel.LoopEngine && runtime.GOOS != "linux" {
+				require.Error(t, err)
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, b.Close())
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer l.Close()
+			client, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			defer client.Close()
+			server, err := l.Accept()
+			require.NoError(t, err)
+			require.ErrorIs(t, b.ServeConn(server), petrel.ErrBrokerClosed)
+			_, err = client.Read(make([]byte, 1))
+			require.Error(t, err, "it is closed")
+		})
+	}
 }

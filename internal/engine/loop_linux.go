@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"sync"
@@ -96,7 +97,7 @@ func (ls *loops) newLoop() (*loop, error) {
 
 // close ends the loops. There must be no more sockets.
 func (ls *loops) close() {
-	ls.start.Do(func() {}) // none will start
+	ls.start.Do(func() { ls.failed = net.ErrClosed }) // none will start
 	for _, l := range ls.all {
 		l.file.Close()
 	}
