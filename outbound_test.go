@@ -243,6 +243,23 @@ func TestOutboundCloseWaitsForWhatIsBetweenTwoWrites(t *testing.T) {
 	}
 }
 
+// Between two writes nobody writes, and yet something is pending.
+func TestOutboundIsNotIdleBetweenTwoWrites(t *testing.T) {
+	_, server := net.Pipe()
+	o := newOutbound(t, server, Options{})
+	o.push([]byte("first,"), nil, 0, 0, false)
+	first := o.take()
+	o.pushLast([]byte("last"))
+	require.True(t, o.finish(first.total(), nil), "more is pending")
+	idle := o.untilIdle()
+	require.NotNil(t, idle)
+	last := o.take()
+	require.Equal(t, "last", string(last.flat()))
+	require.False(t, o.finish(last.total(), nil))
+	<-idle
+	require.Nil(t, o.untilIdle())
+}
+
 // A peer that does not read is given lastWords, and no more.
 func TestOutboundCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
