@@ -2,7 +2,6 @@ package petrel
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -91,10 +90,7 @@ func (c *Client) Version() Version { return c.version }
 // Peer returns what is known of the other end of the connection.
 func (c *Client) Peer() Peer {
 	p := Peer{RemoteAddr: c.conn.RemoteAddr(), LocalAddr: c.conn.LocalAddr()}
-	if t, ok := c.conn.NetConn().(tlsConn); ok {
-		state := t.ConnectionState()
-		p.TLS = &state
-	}
+	p.look(c.conn)
 	return p
 }
 
@@ -370,9 +366,6 @@ func (c *Client) refill() {
 		s.pumpLocked(bt)
 	}
 }
-
-// tlsConn is a connection that knows its TLS state.
-type tlsConn interface{ ConnectionState() tls.ConnectionState }
 
 func appendUserProperties(to packets.UserProperties, list []UserProperty) packets.UserProperties {
 	for _, u := range list {

@@ -199,11 +199,17 @@ func (Secret) String() string       { return "***" }
 func (Secret) GoString() string     { return "***" }
 func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
 
-// Peer is what is known of the other end of a connection.
+// Peer is what is known of the client at the other end of a connection. Behind a
+// trusted proxy (Proxy is not nil) RemoteAddr and LocalAddr are what the proxy
+// says, and what would be a fact about the proxy is not here: TLS is nil unless
+// the client itself speaks it through the proxy, and Credentials are nil.
 type Peer struct {
-	RemoteAddr net.Addr
-	LocalAddr  net.Addr
-	TLS        *tls.ConnectionState // nil without TLS
+	RemoteAddr  net.Addr
+	LocalAddr   net.Addr
+	TLS         *tls.ConnectionState // nil without TLS
+	Proxy       *Proxy               // nil unless a trusted proxy forwards the connection
+	Credentials *Credentials         // nil unless the client came by a Unix socket, on Linux
+	Header      map[string][]string  // of the HTTP request, by canonical name; nil unless it is WebSocket; not to be changed
 }
 
 // Action is what an [AccessRequest] asks for.

@@ -54,6 +54,10 @@ func (c wsTLSConn) ConnectionState() tls.ConnectionState { return *c.request.TLS
 // values of its context. It must not be changed.
 func (c *wsConn) Request() *http.Request { return c.request }
 
+// NetConn returns the connection that was upgraded: what lies below knows more
+// of the client. Reading from it or writing to it breaks the stream.
+func (c *wsConn) NetConn() net.Conn { return c.raw }
+
 func (c *wsConn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *wsConn) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
 func (c *wsConn) SetDeadline(t time.Time) error      { return c.raw.SetDeadline(t) }

@@ -30,15 +30,16 @@ func (AllowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { re
 //
 // What counts is [petrel.Peer.RemoteAddr]. Behind a proxy on this machine that
 // is the proxy's own address unless the listener recovers the client's, so
-// everybody who reaches the proxy would be local.
+// everybody who reaches the proxy would be local. Where the listener does, the
+// proxy has to be local as well: what is local to another machine is not here.
 type AllowLocal struct{}
 
 // Authenticate admits the client if it is local.
 func (AllowLocal) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {
-	if isLocal(r.Peer.RemoteAddr) {
-		return nil
+	if !isLocal(r.Peer.RemoteAddr) || r.Peer.Proxy != nil && !isLocal(r.Peer.Proxy.Addr) {
+		return packets.NotAuthorized
 	}
-	return packets.NotAuthorized
+	return nil
 }
 
 // isLocal trusts an address only as far as its network says how it came about:

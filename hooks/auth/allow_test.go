@@ -68,3 +68,23 @@ func TestAllowLocal(t *testing.T) {
 		})
 	}
 }
+
+// What is local to the machine of a proxy is not local here.
+func TestAllowLocalBehindAProxy(t *testing.T) {
+	here, there := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9}, &net.TCPAddr{IP: net.IPv4(203, 0, 113, 7), Port: 9}
+	for _, tc := range []struct {
+		name          string
+		client, proxy net.Addr
+		admit         bool
+	}{
+		{"both local", here, here, true},
+		{"a local proxy of a client elsewhere", there, here, false},
+		{"a client local to a proxy elsewhere", here, there, false},
+		{"a proxy that is not known", here, addr{}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &petrel.ConnectRequest{Peer: petrel.Peer{RemoteAddr: tc.client, Proxy: &petrel.Proxy{Addr: tc.proxy}}}
+			assert.Equal(t, tc.admit, auth.AllowLocal{}.Authenticate(t.Context(), r) == nil)
+		})
+	}
+}
