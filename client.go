@@ -95,7 +95,7 @@ func (c *Client) Peer() Peer {
 }
 
 func newClient(b *Broker, conn engine.Conn) *Client {
-	c := &Client{broker: b, conn: conn, since: b.alarms.now()}
+	c := &Client{broker: b, conn: conn, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts)}
 	c.out.client = c
 	c.alarm.owner = c
 	c.maximumPacket = math.MaxInt32

@@ -223,7 +223,6 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	if n := min(int(cn.aliases), b.opts.TopicAliasMaximum); n > 0 {
 		c.aliasesOut = &aliases{maximum: uint16(n)}
 	}
-	c.pace = newPace(b.alarms, &b.opts)
 	keepAlive := c.setKeepAlive(cn.keepAlive)
 	ack := c.connack(&cl, cn, keepAlive, data)
 	if c.fit(ack, func() {}) == nil {

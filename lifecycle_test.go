@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -597,6 +598,25 @@ func TestClose(t *testing.T) {
 }
 
 // Two brokers of the same options share nothing.
+// What ends a connection may come from anywhere, also while its CONNECT is on its
+// way to CONNACK. The race detector watches.
+func TestCloseWhileClientsConnect(t *testing.T) {
+	hello := octets(t, "10 0D 00 04 4D 51 54 54 05 02 00 3C 00 00 00")
+	for round := range 50 {
+		b := brokertest.New(t, petrel.Options{Logger: silent(), MessageRate: round % 2})
+		for range 8 {
+			client, server := net.Pipe()
+			defer client.Close()
+			go func() { _ = b.ServeConn(server) }()
+			go func() { _, _ = client.Write(hello) }()
+		}
+		for range round {
+			runtime.Gosched() // so that the rounds differ
+		}
+		require.NoError(t, b.Close())
+	}
+}
+
 func TestTwoBrokersOfOneOptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := petrel.Options{Hooks: []petrel.Hook{newGate(true)}}
