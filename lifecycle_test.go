@@ -597,7 +597,6 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// Two brokers of the same options share nothing.
 // What ends a connection may come from anywhere, also while its CONNECT is on its
 // way to CONNACK. The race detector watches.
 func TestCloseWhileClientsConnect(t *testing.T) {
@@ -617,6 +616,7 @@ func TestCloseWhileClientsConnect(t *testing.T) {
 	}
 }
 
+// Two brokers of the same options share nothing.
 func TestTwoBrokersOfOneOptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := petrel.Options{Hooks: []petrel.Hook{newGate(true)}}
