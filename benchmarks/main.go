@@ -40,6 +40,7 @@ type settings struct {
 	list       bool
 	curves     bool
 	million    bool
+	account    bool
 	readme     bool
 }
 
@@ -57,6 +58,7 @@ func parse(args []string, w io.Writer) (settings, error) {
 	f.BoolVar(&s.quick, "quick", false, "only the quick set: less than five minutes")
 	f.BoolVar(&s.curves, "curves", false, "measure cost as work grows, and draw plots/*.svg; -scenarios picks curves by name")
 	f.BoolVar(&s.million, "million", false, "simulate a million clients in one process")
+	f.BoolVar(&s.account, "account", false, "tell where petrel spends the time of a message, from profiles")
 	f.BoolVar(&s.list, "list", false, "only say what the scenarios are")
 	f.BoolVar(&s.readme, "readme", false, "write the result into README.md instead of printing it")
 	if err := f.Parse(args); err != nil {
@@ -79,8 +81,11 @@ func (s *settings) fillIn() {
 	}
 	if s.seconds == 0 {
 		s.seconds = 3
-		if s.curves || s.quick {
+		switch {
+		case s.curves || s.quick:
 			s.seconds = 1
+		case s.account:
+			s.seconds = 5
 		}
 	}
 }
@@ -109,6 +114,8 @@ func run(args []string, progress io.Writer) error {
 		return publish(s, "scenarios", legend(scenarios))
 	case s.million:
 		return million(s, dir)
+	case s.account:
+		return account(s, dir, progress)
 	case s.curves:
 		return drawCurves(s, dir, progress)
 	}

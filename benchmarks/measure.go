@@ -19,6 +19,7 @@ import (
 type bench struct {
 	seconds     float64 // of the measured window
 	certificate process.Certificate
+	watch       func(window time.Duration) // told when a window begins; nil for nobody
 }
 
 const (
@@ -27,6 +28,14 @@ const (
 )
 
 func (b *bench) window() time.Duration { return time.Duration(b.seconds * float64(time.Second)) }
+
+// begin tells that a measured window begins.
+func (b *bench) begin() {
+	if b.watch != nil {
+		b.watch(b.window())
+	}
+}
+
 func (b *bench) warmUp() time.Duration { return min(b.window()/3, time.Second) }
 
 // with starts a broker, lets use have it, and stops it.
@@ -66,6 +75,7 @@ func (b *bench) traffic(broker *process.Broker, plan load.Plan) (s sample, err e
 		}
 		l.Latency.Reset()
 		before := l.Received
+		b.begin()
 		s, err = measure(p, func() error { return l.Run(b.window()) }, func() uint64 { return l.Received - before })
 		if err != nil {
 			return err
@@ -92,6 +102,7 @@ func churn(atOnce int) func(*bench, *process.Broker) (sample, error) {
 			}
 			l.Latency.Reset()
 			before := l.Cycles
+			b.begin()
 			s, err = measure(p, func() error { return l.Run(b.window()) }, func() uint64 { return l.Cycles - before })
 			s.latency(l)
 			return err

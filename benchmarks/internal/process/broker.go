@@ -17,6 +17,7 @@ const (
 	Mochi     = "mochi"
 	Mosquitto = "mosquitto"
 	Relay     = "relay"
+	Profiled  = "profiled" // petrel with its profiles at an address
 )
 
 // Broker is a program that can be started.
@@ -91,9 +92,9 @@ func (b *Broker) arguments(transport Transport, c Certificate, tcp, other netip.
 			args = append(args, "-ws", other.String())
 		}
 		return "", args, nil
-	case Relay:
+	case Relay, Profiled:
 		if transport != TCP {
-			return "", nil, fmt.Errorf("the relay does not speak %s", transport)
+			return "", nil, fmt.Errorf("%s does not speak %s", b.Kind, transport)
 		}
 		return "", []string{"-tcp", tcp.String()}, nil
 	}
