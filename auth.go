@@ -35,7 +35,7 @@ func (c *Client) beginExchange(bt *batch, cn *connecting) error {
 
 // begin asks the hook of the Authentication Method for an exchange.
 func (c *Client) begin(r *AuthenticationRequest) (AuthenticationExchange, error) {
-	h := c.broker.hooks.methods[r.Method]
+	h := c.door.methods[r.Method]
 	if h == nil {
 		return nil, packets.BadAuthenticationMethod
 	}

@@ -25,6 +25,7 @@ type Broker struct {
 	opts      Options
 	log       logger
 	hooks     *chain
+	door      *door // of connections whose listener has no options
 	alarms    *alarms
 	directory *directory
 	tree      *topics.Tree[subscription]
@@ -69,6 +70,7 @@ func New(o Options) (*Broker, error) {
 		clients:   make(map[*Client]struct{}),
 		ended:     make(chan struct{}),
 	}
+	b.door, _ = b.newDoor(ListenerOptions{}) // which nothing is wrong with
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.engine = engine.New(engine.Config{
 		Rounds:   func() engine.Round { return b.batch() },

@@ -14,6 +14,7 @@ import (
 // chain holds the hooks by event, in their order. It never changes after New,
 // so that an event that nobody wants costs a look at an empty slice.
 type chain struct {
+	all          []Hook
 	authenticate []Authenticator
 	enhanced     []EnhancedAuthenticator
 	methods      map[string]EnhancedAuthenticator // by Authentication Method
@@ -35,9 +36,9 @@ type chain struct {
 
 // compile sorts the hooks by what they can do.
 func compile(hooks []Hook) (*chain, error) {
-	c := &chain{methods: make(map[string]EnhancedAuthenticator)}
+	c := newChain()
 	for i, h := range hooks {
-		if err := c.add(h); err != nil {
+		if _, err := c.sort(h); err != nil {
 			return nil, fmt.Errorf("petrel: Options.Hooks[%d]: %w", i, err)
 		}
 	}
@@ -47,11 +48,14 @@ func compile(hooks []Hook) (*chain, error) {
 	return c, nil
 }
 
-func (c *chain) add(h Hook) error {
+func newChain() *chain { return &chain{methods: make(map[string]EnhancedAuthenticator)} }
+
+// sort adds h to each list that it fits, and returns how many those are.
+func (c *chain) sort(h Hook) (fits int, err error) {
 	if h == nil {
-		return errors.New("it is nil")
+		return 0, errors.New("it is nil")
 	}
-	fits := 0
+	c.all = append(c.all, h)
 	for _, try := range []func() (bool, error){
 		func() (bool, error) { return enlist(&c.authenticate, h) },
 		func() (bool, error) { return enlist(&c.enhanced, h) },
@@ -70,25 +74,25 @@ func (c *chain) add(h Hook) error {
 	} {
 		fit, err := try()
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if fit {
 			fits++
 		}
 	}
 	if fits == 0 {
-		return fmt.Errorf("%T implements none of the hook interfaces%s", h, pointerHint(h))
+		return 0, fmt.Errorf("%T implements none of the hook interfaces%s", h, pointerHint(h))
 	}
 	if len(c.selector) > 1 {
-		return fmt.Errorf("%T is a second SharedSelector after %T", h, c.selector[0])
+		return 0, fmt.Errorf("%T is a second SharedSelector after %T", h, c.selector[0])
 	}
 	if len(c.store) > 1 {
-		return fmt.Errorf("%T is a second Store after %T", h, c.store[0])
+		return 0, fmt.Errorf("%T is a second Store after %T", h, c.store[0])
 	}
 	if e, ok := h.(EnhancedAuthenticator); ok {
-		return c.addMethods(e)
+		return fits, c.addMethods(e)
 	}
-	return nil
+	return fits, nil
 }
 
 // mayWait reports whether a hook is asked or told about the packets of a client
@@ -208,11 +212,12 @@ func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Con
 	}
 }
 
-func (b *Broker) authenticate(ctx context.Context, r *ConnectRequest) error {
-	if len(b.hooks.authenticate) == 0 {
+// authenticate asks the authenticators of one listener.
+func (b *Broker) authenticate(ctx context.Context, d *door, r *ConnectRequest) error {
+	if len(d.authenticate) == 0 {
 		return packets.NotAuthorized // only enhanced authentication admits
 	}
-	for _, h := range b.hooks.authenticate {
+	for _, h := range d.authenticate {
 		if err := b.decideAside(ctx, h, func(ctx context.Context) error { return h.Authenticate(ctx, r) }); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 type Client struct {
 	broker *Broker
 	conn   engine.Conn
+	door   *door // by which it came in
 	out    outbound
 	alarm  alarm // connect time-out, keep alive
 
@@ -89,13 +90,13 @@ func (c *Client) Version() Version { return c.version }
 
 // Peer returns what is known of the other end of the connection.
 func (c *Client) Peer() Peer {
-	p := Peer{RemoteAddr: c.conn.RemoteAddr(), LocalAddr: c.conn.LocalAddr()}
+	p := Peer{Listener: c.door.name, RemoteAddr: c.conn.RemoteAddr(), LocalAddr: c.conn.LocalAddr()}
 	p.look(c.conn)
 	return p
 }
 
 func newClient(b *Broker, conn engine.Conn) *Client {
-	c := &Client{broker: b, conn: conn, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts)}
+	c := &Client{broker: b, conn: conn, door: b.door, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts)}
 	c.out.client = c
 	c.alarm.owner = c
 	c.maximumPacket = math.MaxInt32

@@ -54,7 +54,7 @@ func (c *Client) connect(bt *batch, flags byte, body []byte) error {
 	if cn.hasMethod {
 		return c.beginExchange(bt, cn)
 	}
-	if err := b.authenticate(c.context(), &cn.request); err != nil {
+	if err := b.authenticate(c.context(), c.door, &cn.request); err != nil {
 		return c.refuse(err)
 	}
 	return c.accept(bt, cn, nil)
@@ -211,7 +211,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	defer func() {
 		s.mu.Unlock()
 		if c.phase == connected {
-			b.log.Debug("petrel: client connected", "client", c.id, "version", c.version.String(), "address", addressOf(c))
+			b.log.Debug("petrel: client connected", "client", c.id, "version", c.version.String(), "address", addressOf(c), c.door.attr())
 			observe(b, b.hooks.connection, func(o ConnectionObserver) { o.ClientConnected(c) })
 		}
 	}()

@@ -71,7 +71,7 @@ func (c *Client) logEnd(cause error) {
 	if cause == nil || isNetworkError(cause) || errors.Is(cause, packets.ServerShuttingDown) || errors.Is(cause, packets.SessionTakenOver) {
 		level = slog.LevelDebug
 	}
-	c.broker.log.Log(context.Background(), level, "petrel: connection ended", "client", c.id, "address", addressOf(c), "cause", cause)
+	c.broker.log.Log(context.Background(), level, "petrel: connection ended", "client", c.id, "address", addressOf(c), c.door.attr(), "cause", cause)
 }
 
 // sayWhy sends the last packet, where the version and the state allow one.

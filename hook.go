@@ -204,6 +204,7 @@ func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
 // says, and what would be a fact about the proxy is not here: TLS is nil unless
 // the client itself speaks it through the proxy, and Credentials are nil.
 type Peer struct {
+	Listener    string // the name that it has in its [ListenerOptions]; empty for [Broker.Serve] and [Broker.ServeConn]
 	RemoteAddr  net.Addr
 	LocalAddr   net.Addr
 	TLS         *tls.ConnectionState // nil without TLS

@@ -25,7 +25,20 @@ func (b *Broker) ListenAndServe(addr string) error {
 // is closed, when it returns [ErrBrokerClosed], or until l fails. A temporary
 // failure, such as too many open files, is logged and tried again after a pause
 // of 5 ms to 1 s. Serve closes l when it returns.
-func (b *Broker) Serve(l net.Listener) error {
+func (b *Broker) Serve(l net.Listener) error { return b.serve(l, b.door) }
+
+// ServeListener is [Broker.Serve] for a listener with a name, authenticators or
+// limits of its own. What cannot be meant in o is an error at once; l is closed then.
+func (b *Broker) ServeListener(l net.Listener, o ListenerOptions) error {
+	d, err := b.newDoor(o)
+	if err != nil {
+		l.Close()
+		return err
+	}
+	return b.serve(l, d)
+}
+
+func (b *Broker) serve(l net.Listener, d *door) error {
 	a := b.engine.Acceptor(l)
 	defer a.Close()
 	if !b.listen(a) {
@@ -46,14 +59,14 @@ func (b *Broker) Serve(l net.Listener) error {
 				return fmt.Errorf("petrel: accept on %s: %w", l.Addr(), err)
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			b.log.Warn("petrel: accept failed, trying again", "address", l.Addr().String(), "pause", pause, "error", err)
+			b.log.Warn("petrel: accept failed, trying again", "address", l.Addr().String(), d.attr(), "pause", pause, "error", err)
 			if !b.sleep(pause) {
 				return ErrBrokerClosed
 			}
 			continue
 		}
 		pause = 0
-		c, err := b.admit(conn)
+		c, err := b.admit(conn, d)
 		if err != nil {
 			continue // it is closed
 		}
@@ -72,7 +85,7 @@ func (b *Broker) ServeConn(conn net.Conn) error {
 		}
 	}
 	stream := b.engine.Stream(conn)
-	c, err := b.admit(stream)
+	c, err := b.admit(stream, b.door)
 	if err != nil {
 		return err
 	}
@@ -82,7 +95,7 @@ func (b *Broker) ServeConn(conn net.Conn) error {
 
 // serveSocket waits for the end of a connection that a loop serves.
 func (b *Broker) serveSocket(socket engine.Conn) error {
-	c, err := b.admit(socket)
+	c, err := b.admit(socket, b.door)
 	if err != nil {
 		return err
 	}
@@ -104,21 +117,23 @@ func (a awaited) Ended(err error) {
 }
 
 // admit counts a new connection in, or closes it.
-func (b *Broker) admit(conn engine.Conn) (*Client, error) {
+func (b *Broker) admit(conn engine.Conn, d *door) (*Client, error) {
 	c := newClient(b, conn)
+	c.door = d
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	open := len(b.clients)
+	above := max(len(b.clients)-b.opts.MaximumConnections, d.open-d.maximum)
 	switch {
 	case b.closed:
 		conn.Close(0)
 		return nil, ErrBrokerClosed
-	case open-surplusAnswered >= b.opts.MaximumConnections:
+	case above >= surplusAnswered:
 		conn.Close(0)
 		return nil, errTooManyConnections
 	}
-	c.surplus = open >= b.opts.MaximumConnections
+	c.surplus = above >= 0
 	b.clients[c] = struct{}{}
+	d.open++
 	b.wg.Add(1)
 	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
 	return c, nil
@@ -138,6 +153,7 @@ func (b *Broker) dismiss(c *Client) {
 	}
 	b.mu.Lock()
 	delete(b.clients, c)
+	c.door.open--
 	b.mu.Unlock()
 	b.wg.Done()
 }

@@ -1,0 +1,93 @@
+package petrel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+)
+
+// ListenerOptions says what is different for the connections of one listener.
+// The zero value changes nothing.
+type ListenerOptions struct {
+	// Name is that of the listener in [Peer.Listener], where hooks and
+	// [ClientInfo] have it, and in the log. Several listeners may share one.
+	Name string
+
+	// Authenticate are the hooks that decide who connects here, in place of each
+	// [Authenticator] and [EnhancedAuthenticator] of [Options.Hooks]; each must be
+	// one of the two. Nil means those of Options.Hooks. What else such a hook can
+	// do is done for all listeners, or for none: a hook that is more than an
+	// authenticator must be among Options.Hooks as well.
+	Authenticate []Hook
+
+	// MaximumConnections bounds the connections of this listener, as
+	// [Options.MaximumConnections] bounds those of all together. A refusal
+	// carries 0x97. Zero and negative mean no limit.
+	MaximumConnections int
+}
+
+// door is what the connections of one listener have in common.
+type door struct {
+	name         string
+	authenticate []Authenticator
+	methods      map[string]EnhancedAuthenticator
+	maximum      int
+	open         int // connections; guarded by Broker.mu
+}
+
+// newDoor checks the options of a listener, as New does those of the broker.
+func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
+	limit(&o.MaximumConnections, noLimit, noLimit)
+	d := &door{name: o.Name, authenticate: b.hooks.authenticate, methods: b.hooks.methods, maximum: o.MaximumConnections}
+	if o.Authenticate == nil {
+		return d, nil
+	}
+	own := newChain()
+	for i, h := range o.Authenticate {
+		if err := own.addAuthenticator(h, b.hooks); err != nil {
+			return nil, fmt.Errorf("petrel: ListenerOptions.Authenticate[%d]: %w", i, err)
+		}
+	}
+	if len(own.all) == 0 {
+		return nil, errors.New("petrel: ListenerOptions.Authenticate is empty, so nobody could connect; nil means the hooks of Options")
+	}
+	d.authenticate, d.methods = own.authenticate, own.methods
+	return d, nil
+}
+
+// addAuthenticator adds a hook of a listener, which the broker asks for nothing
+// but who connects there.
+func (c *chain) addAuthenticator(h Hook, whole *chain) error {
+	before := len(c.authenticate) + len(c.enhanced)
+	fits, err := c.sort(h)
+	if err != nil {
+		return err
+	}
+	decides := len(c.authenticate) + len(c.enhanced) - before
+	switch {
+	case decides == 0:
+		return fmt.Errorf("%T is neither an Authenticator nor an EnhancedAuthenticator", h)
+	case fits > decides && !whole.has(h):
+		return fmt.Errorf("%T is more than an authenticator, and that would go unnoticed; list it in Options.Hooks as well", h)
+	}
+	return nil
+}
+
+// has reports whether h is one of the hooks.
+func (c *chain) has(h Hook) bool {
+	for _, x := range c.all {
+		if reflect.TypeOf(x) == reflect.TypeOf(h) && reflect.ValueOf(h).Comparable() && x == h {
+			return true
+		}
+	}
+	return false
+}
+
+// attr is the listener in the log, nothing if it has no name.
+func (d *door) attr() slog.Attr {
+	if d.name == "" {
+		return slog.Attr{}
+	}
+	return slog.String("listener", d.name)
+}
