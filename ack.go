@@ -63,7 +63,7 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 		s.pumpLocked(bt)
 		return nil
 	case f.state == awaitAck:
-		s.broker.memory.Add(-int64(f.msg.size()))
+		s.broker.memory.remove(&f.delivery)
 		f.state = awaitComp
 		if f.place.n != 0 {
 			s.broker.journal.keepFlight(bt, s, f)

@@ -15,10 +15,13 @@ type batch struct {
 	broker  *Broker
 	now     instant
 	touched []*Client
-	drops   []Drop  // to be observed when no lock is held
+	drops   []Drop // to be observed when no lock is held
+	limits  []LimitEvent
 	traces  []trace // to be told when no lock is held
 	count   counters
 	depth   int // of publications by hooks that this one is part of
+
+	overdrawn bool // messages of QoS 0 have to give way to what it has added
 
 	journal   publicationJournal
 	journaled *commit // the last that this batch has changes in; nil if there are none
@@ -68,9 +71,14 @@ func (bt *batch) Finish() { bt.finish() }
 func (bt *batch) finish() {
 	b := bt.broker
 	bt.abandon()
+	if bt.overdrawn {
+		bt.overdrawn = false
+		b.shed(bt)
+	}
 	b.stats.add(&bt.count) // who gets an answer finds it counted
 	bt.flush()
 	bt.observeDrops()
+	bt.observeLimits()
 	bt.reset()
 	b.batches.Put(bt)
 }

@@ -18,9 +18,9 @@ import (
 // [Broker.Serve] and its kin, and end it with [Broker.Shutdown] or
 // [Broker.Close]. All methods may be called from any goroutine, at any time.
 //
-// Lock order: journal.bracket → Broker.mu and shard.mu → session.mu → retained.mu →
-// outbound.mu → journal.mu, alarms.mu. No lock is held across I/O, a hook, or a send
-// that may block.
+// Lock order: journal.bracket → Broker.mu, shard.mu and memory.shedding → session.mu →
+// retained.mu → outbound.mu → journal.mu, alarms.mu, owners.mu, memory.mu. No lock is
+// held across I/O, a hook, or a send that may block.
 type Broker struct {
 	opts      Options
 	log       logger
@@ -33,7 +33,7 @@ type Broker struct {
 	journal   *journal // nil without a store
 	stats     stats
 	sys       sys
-	memory    atomic.Int64 // bytes of messages in queues, in flight and retained
+	memory    memory
 	serials   atomic.Uint64
 	batches   sync.Pool
 	engine    *engine.Engine
@@ -70,6 +70,8 @@ func New(o Options) (*Broker, error) {
 		clients:   make(map[*Client]struct{}),
 		ended:     make(chan struct{}),
 	}
+	b.memory.limit = b.opts.MemoryLimit
+	b.directory.owners.init(&b.opts)
 	b.door, _ = b.newDoor(ListenerOptions{}) // which nothing is wrong with
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.engine = engine.New(engine.Config{

@@ -25,6 +25,7 @@ type chain struct {
 	subscription []SubscriptionObserver
 	published    []PublishObserver
 	drop         []DropObserver
+	limit        []LimitObserver
 	subscribe    []SubscribeInterceptor
 	deliver      []DeliverInterceptor
 	selector     []SharedSelector // at most one
@@ -66,6 +67,7 @@ func (c *chain) sort(h Hook) (fits int, err error) {
 		func() (bool, error) { return enlist(&c.subscription, h) },
 		func() (bool, error) { return enlist(&c.published, h) },
 		func() (bool, error) { return enlist(&c.drop, h) },
+		func() (bool, error) { return enlist(&c.limit, h) },
 		func() (bool, error) { return enlist(&c.subscribe, h) },
 		func() (bool, error) { return enlist(&c.deliver, h) },
 		func() (bool, error) { return enlist(&c.selector, h) },
@@ -99,7 +101,7 @@ func (c *chain) sort(h Hook) (fits int, err error) {
 // that is connected: it may block, whatever it should do.
 func (c *chain) mayWait() bool {
 	return len(c.authorize)+len(c.intercept)+len(c.subscribe)+len(c.deliver)+len(c.selector)+
-		len(c.subscription)+len(c.published)+len(c.drop)+len(c.trace) > 0
+		len(c.subscription)+len(c.published)+len(c.drop)+len(c.limit)+len(c.trace) > 0
 }
 
 // enlist appends h to the hooks of one event if it implements its interface T.

@@ -70,8 +70,8 @@ func (c *Client) checkConnect(p *packets.Connect) error {
 		}
 		c.bridge = true
 	}
-	if c.surplus {
-		return errTooManyConnections
+	if c.surplus != 0 {
+		return c.surplus.refusal()
 	}
 	if err := c.checkProperties(p.UserProperties.Len()); err != nil {
 		return err
@@ -200,6 +200,9 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 		}
 	}
 	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry))
+	if cl.limit != 0 {
+		bt.limited(cl.limit, c, c.id, "")
+	}
 	if err != nil {
 		return c.refuse(err)
 	}

@@ -16,6 +16,7 @@ type directory struct {
 	seed   maphash.Seed
 	count  atomic.Int64
 	epoch  atomic.Uint64 // counts the claims
+	owners owners
 	shards [64]shard
 }
 
@@ -65,6 +66,12 @@ func (d *directory) get(id string) *session {
 	return sh.sessions[id]
 }
 
+// forget counts a session out.
+func (d *directory) forget(s *session) {
+	d.count.Add(-1)
+	d.owners.add(s.identity, owned{sessions: -1})
+}
+
 // all yields every session, each shard as it is at one moment.
 func (d *directory) all() iter.Seq[*session] {
 	return func(yield func(*session) bool) {
@@ -100,6 +107,7 @@ type claim struct {
 	earlier   chan struct{} // closed when a will that was due before is out; nil if there is none
 	expired   bool          // the session that ended had expired, which no alarm has noticed yet
 	flapping  bool          // connections displace each other all the time
+	limit     Limit         // why it was refused, if that was a limit
 }
 
 // claim makes c the owner of the session of its client identifier: of the one
@@ -125,15 +133,15 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 			}
 			cl.flapping = old.takeovers.note(now)
 		}
-		old.claimLocked(&cl, clean || cl.expired, now)
+		clean = clean || cl.expired
+		if cl.limit = b.mayClaim(c, old, clean); cl.limit != 0 {
+			return cl, cl.limit.refusal()
+		}
+		old.claimLocked(&cl, clean, now)
+	} else if cl.limit = b.mayClaim(c, nil, clean); cl.limit != 0 {
+		return cl, cl.limit.refusal()
 	}
 	if cl.session == nil {
-		if cl.ended == nil && b.directory.count.Load() >= int64(b.opts.MaximumSessions) {
-			return cl, &packets.Error{Code: packets.QuotaExceeded, Detail: "too many sessions"}
-		}
-		if cl.ended == nil {
-			b.directory.count.Add(1)
-		}
 		cl.session = newSession(b, c.id, c.identity)
 		cl.session.durable = b.journal != nil && expiry != 0
 		cl.created = true
@@ -147,6 +155,36 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 	cl.session.expiry = expiry
 	b.directory.epoch.Add(1)
 	return cl, nil
+}
+
+// mayClaim counts what c gets by its claim, or returns the limit that forbids
+// it. old is the locked session that there is, nil if there is none.
+func (b *Broker) mayClaim(c *Client, old *session, clean bool) Limit {
+	d := b.directory
+	more := owned{sessions: 1, connections: 1}
+	switch {
+	case old == nil:
+		if d.count.Add(1) > int64(b.opts.MaximumSessions) {
+			d.count.Add(-1)
+			return LimitSessions
+		}
+		l := d.owners.claim(c.identity, more)
+		if l != 0 {
+			d.count.Add(-1)
+		}
+		return l
+	case old.identity != c.identity: // it has expired
+		l := d.owners.claim(c.identity, more)
+		if l == 0 {
+			d.owners.add(old.identity, owned{sessions: -1})
+		}
+		return l
+	}
+	more.sessions = 0
+	if old.owner != nil {
+		more.connections = 0
+	}
+	return d.owners.claim(c.identity, more)
 }
 
 // claimLocked takes the session from its connection, if it has one, and says
@@ -188,13 +226,14 @@ func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
 	w := c.will
 	c.will = nil
 	s.goOfflineLocked()
+	b.directory.owners.add(s.identity, owned{connections: -1})
 	if w == nil && s.willKept {
 		b.journal.forgetWill(nil, s) // the client has taken it back
 	}
 	if s.expiry == 0 {
 		s.ended = true
 		delete(sh.sessions, s.id)
-		b.directory.count.Add(-1)
+		b.directory.forget(s)
 		sh.dueLocked(w)
 		return true, w, true
 	}
@@ -237,6 +276,6 @@ func (b *Broker) expire(s *session) (ended bool, due *will) {
 	}
 	s.ended = true
 	delete(sh.sessions, s.id)
-	b.directory.count.Add(-1)
+	b.directory.forget(s)
 	return true, due
 }

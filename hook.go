@@ -149,6 +149,17 @@ type DropObserver interface {
 	MessageDropped(ctx context.Context, d *Drop)
 }
 
+// LimitObserver is told when a limit of [Options] or [ListenerOptions] refuses
+// something to a client, or holds it up.
+type LimitObserver interface {
+	// LimitReached is called for each connection, session, subscription and
+	// retained message that is refused. Of a client that is read from more slowly
+	// it tells at most once a second for each rate, and of the memory limit at
+	// most once a second at all; there the [DropObserver] hears of each message.
+	// The context is one for [Broker.Publish].
+	LimitReached(ctx context.Context, e *LimitEvent)
+}
+
 // AuthenticatorFunc is a function as an [Authenticator].
 type AuthenticatorFunc func(ctx context.Context, r *ConnectRequest) error
 
@@ -341,7 +352,7 @@ const (
 	DropMemory                                // the memory limit of the broker is reached
 	DropReserved                              // a client published to $SYS
 	DropRefusedByClient                       // the receiver answered with 0x80 or above
-	DropRetainedFull                          // a retained message above Options.MaximumRetained
+	DropRetainedFull                          // a retained message above Options.MaximumRetained or MaximumRetainedBytes
 	DropInvalidPayload                        // not the UTF-8 that it claims to be, see Options.ValidatePayloadFormat
 	dropReasons
 )

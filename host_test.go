@@ -370,7 +370,7 @@ func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := brokertest.New(t, petrel.Options{})
 		defer b.Close()
-		require.Equal(t, petrel.Stats{Uptime: b.Stats().Uptime, Dropped: map[petrel.DropReason]uint64{}}, b.Stats())
+		require.Equal(t, petrel.Stats{Uptime: b.Stats().Uptime, Dropped: map[petrel.DropReason]uint64{}, LimitsReached: map[petrel.Limit]uint64{}}, b.Stats())
 
 		connect := brokertest.ID("c")
 		c, ack := b.TryConnect(connect)
@@ -389,7 +389,7 @@ func TestStats(t *testing.T) {
 			MessageBytes: 6, PacketsReceived: 3, PacketsSent: 4, BytesReceived: wireSize(t, &connect, &sub, &publish),
 			BytesSent:       wireSize(t, ack, suback, delivered, puback),
 			PublishReceived: 1, PublishSent: 1, PublishBytesReceived: 5, PublishBytesSent: 5,
-			Dropped: map[petrel.DropReason]uint64{},
+			Dropped: map[petrel.DropReason]uint64{}, LimitsReached: map[petrel.Limit]uint64{},
 		}, s)
 
 		c.Accept(delivered)
@@ -472,6 +472,7 @@ func TestOptionsThatCannotBeMeant(t *testing.T) {
 				MaximumPacketSize: n, MaximumConnectSize: n, MaximumTopicLevels: n, MaximumFilters: n, MaximumUserProperties: n, QueueMessages: n,
 				QueueBytes: n, OutboundBytes: n, MaximumConnections: n, MaximumSessions: n, MaximumRetained: n, MaximumSubscriptions: n, MessageRate: n,
 				ByteRate: n, MemoryLimit: int64(n), ConnectTimeout: time.Duration(n), HookTimeout: time.Duration(n), MaximumSessionExpiry: time.Duration(n),
+				MaximumConnectionsPerIdentity: n, MaximumSessionsPerIdentity: n, MaximumRetainedBytes: int64(n),
 				SysInterval: -1, Hooks: []petrel.Hook{admitAll{}}, Logger: slog.New(slog.DiscardHandler),
 			}
 			if n < 0 {

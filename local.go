@@ -142,7 +142,7 @@ func (l *LocalSubscription) next(bt *batch) (delivery, bool) {
 		if first := s.queue.first(); first != nil {
 			d := *first
 			s.queue.pop()
-			l.broker.memory.Add(-int64(d.msg.size()))
+			l.broker.memory.remove(&d)
 			if d.msg.expired(bt.now) {
 				bt.dropMessage("", d.msg, d.qos, DropExpired)
 				continue

@@ -76,6 +76,9 @@ type publication struct {
 	held    *message
 }
 
+// size is that of its message.
+func (p *publication) size() int { return len(p.topic) + len(p.props) + len(p.payload) }
+
 // message returns the copy that outlives the packet.
 func (p *publication) message() *message {
 	if p.held == nil {

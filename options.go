@@ -109,6 +109,19 @@ type Options struct {
 	MaximumRetained      int
 	MaximumSubscriptions int
 
+	// MaximumConnectionsPerIdentity and MaximumSessionsPerIdentity bound what
+	// clients with the same identity have together. A client may always take over
+	// its own session. Clients without an identity count as one; an
+	// [Authenticator] may give each of them one. Refusals carry 0x97. Zero and
+	// negative mean no limit.
+	MaximumConnectionsPerIdentity int
+	MaximumSessionsPerIdentity    int
+
+	// MaximumRetainedBytes bounds topic, properties and payload of all retained
+	// messages together, in bytes. What would exceed it is refused with 0x97.
+	// Zero and negative mean no limit.
+	MaximumRetainedBytes int64
+
 	// MessageRate and ByteRate bound what one client may publish per second, in
 	// messages and in bytes of whole packets. A client above them is not
 	// disconnected: the broker reads from it more slowly.
@@ -116,9 +129,17 @@ type Options struct {
 	MessageRate int
 	ByteRate    int
 
-	// MemoryLimit bounds the bytes that messages hold in all queues and in the
-	// retained store together. At the limit queues count as full and new
-	// retained messages are refused with 0x97. Zero and negative mean no limit.
+	// MemoryLimit bounds the bytes that messages hold in all queues, in flight and
+	// retained, together; a message counts for each session that has it. What the
+	// limit leaves no room for is given up in this order:
+	//
+	//  1. Messages of QoS 0 for queues: new ones are dropped, and those that wait,
+	//     whoever for, give way to the rest, the oldest of a session first.
+	//  2. When none waits, new messages of QoS 1 and 2 for sessions are dropped,
+	//     and new retained messages refused with 0x97.
+	//
+	// Nothing else that was accepted is given up. MaximumRetainedBytes can keep
+	// retained messages from taking all of it. Zero and negative mean no limit.
 	MemoryLimit int64
 
 	// MaximumSessionExpiry caps the Session Expiry Interval, also for 3.1.1
@@ -241,11 +262,12 @@ func (o Options) withDefaults() Options {
 	limit(&o.MaximumSessions, noLimit, noLimit)
 	limit(&o.MaximumRetained, noLimit, noLimit)
 	limit(&o.MaximumSubscriptions, noLimit, noLimit)
+	limit(&o.MaximumConnectionsPerIdentity, noLimit, noLimit)
+	limit(&o.MaximumSessionsPerIdentity, noLimit, noLimit)
+	limit(&o.MaximumRetainedBytes, math.MaxInt64, math.MaxInt64)
 	limit(&o.MessageRate, noLimit, noLimit)
 	limit(&o.ByteRate, noLimit, noLimit)
-	if o.MemoryLimit <= 0 {
-		o.MemoryLimit = math.MaxInt64
-	}
+	limit(&o.MemoryLimit, noMemoryLimit, noMemoryLimit)
 	duration(&o.MaximumSessionExpiry, forever)
 	duration(&o.MaximumKeepAlive, forever)
 	duration(&o.SysInterval, 10*time.Second)
@@ -255,7 +277,7 @@ func (o Options) withDefaults() Options {
 // forever is a duration that is never reached, and can still be added to a time.
 const forever = time.Duration(math.MaxInt64 / 4)
 
-func limit(n *int, whenZero, whenNegative int) {
+func limit[N int | int64](n *N, whenZero, whenNegative N) {
 	switch {
 	case *n == 0:
 		*n = whenZero

@@ -14,6 +14,7 @@ type pace struct {
 	messages bucket
 	bytes    bucket
 	wait     time.Duration // that spend has found, for held
+	told     [2]oncePer    // of either bucket being empty
 
 	mu     sync.Mutex
 	resume chan struct{} // closed when reading may go on; nil while it may
@@ -58,6 +59,17 @@ func (p *pace) spend(now instant, message bool, size int) bool {
 		p.wait = max(p.wait, p.messages.take(now, 1))
 	}
 	return p.wait > 0
+}
+
+// reached calls tell for each limit that made spend report true, unless it did
+// so less than a second ago.
+func (p *pace) reached(now instant, tell func(Limit)) {
+	if p.messages.level < 0 && p.told[0].second(now) {
+		tell(LimitMessageRate)
+	}
+	if p.bytes.level < 0 && p.told[1].second(now) {
+		tell(LimitByteRate)
+	}
 }
 
 // held returns a channel that is closed when reading may go on, nil if it may now.

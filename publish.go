@@ -170,9 +170,8 @@ func (c *Client) pass(bt *batch, p *publication, isWill bool) (packets.ReasonCod
 		return 0, errDisplaced // before anybody gets it: a successor must know what it is sent again
 	}
 	if p.retain {
-		if reason, err := b.retained.keep(bt, p); err != nil {
-			b.dropped(bt, "", string(p.topic), p.qos, reason)
-			return 0, err
+		if l := b.retained.keep(bt, p); l != 0 {
+			return 0, b.notRetained(bt, l, c, p)
 		}
 	}
 	if b.route(bt, p) == 0 {

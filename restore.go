@@ -311,7 +311,7 @@ func (r *restoring) delivery(key, value []byte) error {
 		d.id, state, d.place.moved = s.moved[i].id, s.moved[i].state, true
 		s.moved[i].id = 0
 	}
-	r.broker.memory.Add(int64(d.msg.size()))
+	r.broker.memory.add(int64(d.msg.size()))
 	if d.id == 0 {
 		s.queue.push(d.delivery)
 		return nil
@@ -334,7 +334,8 @@ func (r *restoring) retained(key, value []byte) error {
 	m.kept = x.latest.Add(1)
 	x.index.Set(m.topic, m)
 	x.counted.Add(1)
-	r.broker.memory.Add(int64(m.size()))
+	x.bytes += int64(m.size()) // nobody else runs yet
+	r.broker.memory.add(int64(m.size()))
 	if m.expires != 0 && x.expiring.Add(1) == 1 {
 		r.broker.alarms.set(&x.alarm, r.now.after(sweepGap))
 	}
@@ -408,6 +409,7 @@ func (r *restoring) enter(s *restored) {
 	}
 	r.broker.directory.shard(s.id).sessions[s.id] = s.session
 	r.broker.directory.count.Add(1)
+	r.broker.directory.owners.add(s.identity, owned{sessions: 1})
 	for _, e := range s.subs.list {
 		r.broker.tree.Add(e.Value.filter, e)
 	}

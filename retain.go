@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
 
@@ -18,6 +17,7 @@ type retained struct {
 	mu       sync.Mutex    // makes one step of looking at a limit and storing
 	expiring atomic.Int64  // messages with an expiry
 	counted  atomic.Int64  // messages that count for the maximum: those outside $SYS
+	bytes    int64         // of those; guarded by mu
 	latest   atomic.Uint64 // the number of the message that was kept last
 	alarm    alarm         // of the next look for expired ones
 }
@@ -33,15 +33,15 @@ func (r *retained) init(b *Broker) {
 }
 
 // keep stores p as the retained message of its topic, or removes the one that
-// there is if p has no payload. The error is the code for the publisher.
-func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
+// there is if p has no payload. It returns the limit that p is above, if there is one.
+func (r *retained) keep(bt *batch, p *publication) Limit {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(p.payload) == 0 || p.expires != 0 && p.expires <= bt.now {
 		if old, ok := r.index.Delete(string(p.topic)); ok {
 			r.gone(bt, old)
 		}
-		return 0, nil
+		return 0
 	}
 	b := r.broker
 	m := p.message()
@@ -52,43 +52,58 @@ func (r *retained) keep(bt *batch, p *publication) (DropReason, error) {
 	}
 	switch {
 	case !replaces && !isReserved(p.topic) && r.counted.Load() >= int64(b.opts.MaximumRetained):
-		return DropRetainedFull, &packets.Error{Code: packets.QuotaExceeded, Detail: "too many retained messages"}
-	case size > 0 && b.memory.Load()+size > b.opts.MemoryLimit:
-		return DropMemory, &packets.Error{Code: packets.QuotaExceeded, Detail: "the memory limit of the broker is reached"}
+		return LimitRetained
+	case size > 0 && !isReserved(p.topic) && r.bytes+size > b.opts.MaximumRetainedBytes:
+		return LimitRetainedBytes
+	case size <= 0:
+		b.memory.add(size)
+	case !b.memory.reserve(size, AtLeastOnce):
+		return LimitMemory
 	}
 	m.kept = r.latest.Add(1) // nobody else has it yet
 	if old, ok := r.index.Set(m.topic, m); ok {
 		r.uncount(old)
 	}
+	bt.overdrawn = bt.overdrawn || b.memory.over() > 0
 	if b.journal != nil && !isReserved(p.topic) {
 		b.journal.keepRetained(bt, m)
 	}
-	b.memory.Add(int64(m.size()))
 	if !isReserved(p.topic) {
 		r.counted.Add(1)
+		r.bytes += int64(m.size())
 	}
 	if m.expires != 0 && r.expiring.Add(1) == 1 {
 		b.alarms.set(&r.alarm, bt.now.after(sweepGap))
 	}
-	return 0, nil
+	return 0
+}
+
+// notRetained drops a retained message that is above a limit, and returns the
+// error for its publisher; c is nil for the host.
+func (b *Broker) notRetained(bt *batch, l Limit, c *Client, p *publication) error {
+	topic := string(p.topic)
+	b.dropped(bt, "", topic, p.qos, l.dropReason())
+	bt.limited(l, c, p.origin, topic)
+	return l.refusal()
 }
 
 // gone is called when m is no longer kept, nor any other message of its topic.
 func (r *retained) gone(bt *batch, m *message) {
 	r.uncount(m)
+	r.broker.memory.add(-int64(m.size()))
 	if j := r.broker.journal; j != nil && !isReserved([]byte(m.topic)) {
 		j.forgetRetained(bt, m.topic)
 	}
 }
 
-// uncount accounts for a message that is no longer kept.
+// uncount accounts for a message that is no longer kept, but for its memory.
 func (r *retained) uncount(m *message) {
-	r.broker.memory.Add(-int64(m.size()))
 	if m.expires != 0 {
 		r.expiring.Add(-1)
 	}
 	if !isReserved([]byte(m.topic)) {
 		r.counted.Add(-1)
+		r.bytes -= int64(m.size())
 	}
 }
 

@@ -30,6 +30,10 @@ func (b *Broker) route(bt *batch, p *publication) int {
 	bt.begin(p)
 	for i := range bt.targets {
 		b.hand(bt, p, &bt.targets[i])
+		if bt.overdrawn {
+			bt.overdrawn = false
+			b.shed(bt)
+		}
 		bt.relieve()
 	}
 	bt.end(p)
@@ -242,9 +246,8 @@ func (b *Broker) publishFromHost(bt *batch, m *Message) packets.ReasonCode {
 		}
 	}
 	if p.retain {
-		if reason, err := b.retained.keep(bt, p); err != nil {
-			b.dropped(bt, "", m.Topic, p.qos, reason)
-			return packets.ReasonOf(err)
+		if l := b.retained.keep(bt, p); l != 0 {
+			return packets.ReasonOf(b.notRetained(bt, l, nil, p))
 		}
 	}
 	if b.route(bt, p) == 0 {

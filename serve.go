@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/petrelmq/petrel/internal/engine"
-	"github.com/petrelmq/petrel/packets"
 )
 
 // ListenAndServe listens on a TCP address such as ":1883" and serves what comes,
@@ -120,30 +119,45 @@ func (a awaited) Ended(err error) {
 func (b *Broker) admit(conn engine.Conn, d *door) (*Client, error) {
 	c := newClient(b, conn)
 	c.door = d
+	err := b.countIn(c)
+	if c.surplus != 0 {
+		b.limitReached(b.ctx, &LimitEvent{Limit: c.surplus, Client: c})
+	}
+	if err != nil {
+		conn.Close(0)
+		return nil, err
+	}
+	return c, nil
+}
+
+// countIn makes c one of the connections, unless there are far too many.
+func (b *Broker) countIn(c *Client) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	above := max(len(b.clients)-b.opts.MaximumConnections, d.open-d.maximum)
-	switch {
-	case b.closed:
-		conn.Close(0)
-		return nil, ErrBrokerClosed
-	case above >= surplusAnswered:
-		conn.Close(0)
-		return nil, errTooManyConnections
+	if b.closed {
+		return ErrBrokerClosed
 	}
-	c.surplus = above >= 0
+	d := c.door
+	above, aboveHere := len(b.clients)-b.opts.MaximumConnections, d.open-d.maximum
+	switch {
+	case above >= 0:
+		c.surplus = LimitConnections
+	case aboveHere >= 0:
+		c.surplus = LimitListenerConnections
+	}
+	if max(above, aboveHere) >= surplusAnswered {
+		return c.surplus.refusal()
+	}
 	b.clients[c] = struct{}{}
 	d.open++
 	b.wg.Add(1)
 	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
-	return c, nil
+	return nil
 }
 
 // surplusAnswered is how many connections above the maximum are kept until they
 // have sent a CONNECT, to be told why they are refused.
 const surplusAnswered = 64
-
-var errTooManyConnections = &packets.Error{Code: packets.QuotaExceeded, Detail: "too many connections"}
 
 // dismiss counts out a connection that has ended.
 func (b *Broker) dismiss(c *Client) {

@@ -29,6 +29,7 @@ type session struct {
 	ended   bool    // nothing may be added any more
 	checks  bool    // some subscription has to be authorised for each delivery
 	quota   int32   // how many more QoS 1 and 2 messages may be sent on this connection
+	yields  int32   // its place in memory.queues, 0 for none; guarded by memory.mu
 
 	expires     instant // when the session ends without a connection; 0 means never
 	pendingWill *will   // delayed, of a connection that has ended
@@ -193,11 +194,12 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery) {
 	}
 	held = append(held, s.queue.removeFunc(func(*delivery) bool { return true })...)
 	for i := range held {
-		s.broker.memory.Add(-int64(held[i].msg.size()))
+		s.broker.memory.remove(&held[i])
 		if held[i].shared == nil {
 			s.forgetLocked(bt, &held[i])
 		}
 	}
+	s.broker.memory.forget(s)
 	s.subs, s.queue, s.flights = subscriptionSet{}, queue{}, inflight{}
 	s.received, s.resend = nil, nil
 	s.replays, s.droppedReplays = nil, 0
@@ -270,7 +272,7 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 		s.local.wakeLocked()
 	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
 		bt.drop(s.id, p, t.qos, DropOffline)
-	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && s.fullLocked(), !c.out.room():
+	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || !s.broker.memory.fits(p.size())), !c.out.room():
 		s.enqueueLocked(bt, t.delivery(p))
 		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
 	default:
@@ -300,15 +302,16 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 			return
 		}
 	}
-	if s.broker.memory.Add(int64(size)) > o.MemoryLimit {
-		s.broker.memory.Add(-int64(size))
-		bt.dropMessage(s.id, d.msg, d.qos, DropMemory)
+	if !s.broker.memory.reserve(int64(size), d.qos) {
+		s.dropForMemoryLocked(bt, &d)
 		return
 	}
+	bt.overdrawn = bt.overdrawn || s.broker.memory.over() > 0
 	if s.durable && d.qos > AtMostOnce {
 		s.broker.journal.keepDelivery(bt, s, &d, 0)
 	}
 	s.queue.push(d)
+	s.broker.memory.queuedLocked(s, &d)
 }
 
 // makeRoomLocked drops one queued message for a newer one of the given QoS, and
@@ -327,7 +330,7 @@ func (s *session) makeRoomLocked(bt *batch, qos QoS) bool {
 	}
 	d, ok := s.queue.evict(most)
 	if ok {
-		s.broker.memory.Add(-int64(d.msg.size()))
+		s.broker.memory.remove(&d)
 		s.forgetLocked(bt, &d)
 		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
 	}
@@ -344,7 +347,7 @@ func (s *session) dropExpiredLocked(bt *batch) bool {
 	expired := s.queue.removeFunc(func(d *delivery) bool { return d.msg.expired(bt.now) })
 	for i := range expired {
 		d := &expired[i]
-		s.broker.memory.Add(-int64(d.msg.size()))
+		s.broker.memory.remove(d)
 		s.forgetLocked(bt, d)
 		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
 	}
@@ -375,7 +378,8 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 	var after *commit
 	if t.qos > AtMostOnce {
 		f := s.flights.add(t.delivery(p))
-		s.broker.memory.Add(int64(f.msg.size()))
+		s.broker.memory.add(int64(f.msg.size()))
+		bt.overdrawn = bt.overdrawn || s.broker.memory.over() > 0
 		s.quota--
 		id = f.id
 		after = s.keepFlightLocked(bt, f)
@@ -425,7 +429,7 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		}
 		next := *d
 		s.queue.pop()
-		s.broker.memory.Add(-int64(next.msg.size()))
+		s.broker.memory.remove(&next)
 		if next.msg.expired(bt.now) {
 			s.forgetLocked(bt, &next)
 			bt.dropMessage(s.id, next.msg, next.qos, DropExpired)
@@ -493,7 +497,7 @@ func (s *session) dropFlightLocked(f *flight) {
 		s.quota++
 	}
 	if f.msg != nil {
-		s.broker.memory.Add(-int64(f.msg.size()))
+		s.broker.memory.remove(&f.delivery)
 	}
 	s.flights.remove(f)
 }

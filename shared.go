@@ -203,7 +203,7 @@ func (s *session) takeSharedLocked(from *entry) (taken []delivery) {
 	}
 	queued := s.queue.removeFunc(func(d *delivery) bool { return d.shared == from })
 	for i := range queued {
-		s.broker.memory.Add(-int64(queued[i].msg.size()))
+		s.broker.memory.remove(&queued[i])
 	}
 	return append(taken, queued...)
 }

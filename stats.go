@@ -22,6 +22,7 @@ type stats struct {
 	publishIn, publishOut           atomic.Uint64
 	publishBytesIn, publishBytesOut atomic.Uint64
 	dropped                         [dropReasons]atomic.Uint64
+	limited                         [limits]atomic.Uint64
 
 	connected     atomic.Int64
 	mostConnected atomic.Int64
@@ -95,6 +96,9 @@ type Stats struct {
 
 	Dropped map[DropReason]uint64 // copies that were not delivered; only reasons that occurred
 
+	// LimitsReached counts what LimitObservers are told of; only limits that were reached.
+	LimitsReached map[Limit]uint64
+
 	// Clients that a strict broker refuses, whether they were tolerated or not.
 	BridgeLevels           uint64 // see Options.TolerateBridgeLevel
 	ReceiveMaximumExceeded uint64 // see Options.TolerateReceiveMaximum
@@ -117,7 +121,7 @@ func (b *Broker) Stats() Stats {
 		SharedSubscription: b.tree.SharedLen(),
 		SharedGroups:       b.tree.Groups(),
 		Retained:           b.retained.index.Len(),
-		MessageBytes:       b.memory.Load(),
+		MessageBytes:       b.memory.all.Load(),
 
 		PacketsReceived: s.messagesIn.Load(), PacketsSent: s.messagesOut.Load(),
 		BytesReceived: s.bytesIn.Load(), BytesSent: s.bytesOut.Load(),
@@ -125,6 +129,7 @@ func (b *Broker) Stats() Stats {
 		PublishBytesReceived: s.publishBytesIn.Load(), PublishBytesSent: s.publishBytesOut.Load(),
 
 		Dropped:                make(map[DropReason]uint64),
+		LimitsReached:          make(map[Limit]uint64),
 		BridgeLevels:           s.bridgeLevels.Load(),
 		ReceiveMaximumExceeded: s.receiveMaximum.Load(),
 		LongClientIDs:          s.longClientIDs.Load(),
@@ -135,6 +140,11 @@ func (b *Broker) Stats() Stats {
 	for reason := range s.dropped {
 		if n := s.dropped[reason].Load(); n != 0 {
 			r.Dropped[DropReason(reason)] = n
+		}
+	}
+	for l := range s.limited {
+		if n := s.limited[l].Load(); n != 0 {
+			r.LimitsReached[Limit(l)] = n
 		}
 	}
 	return r

@@ -1,0 +1,155 @@
+package petrel
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// noMemoryLimit is Options.MemoryLimit without a limit.
+const noMemoryLimit = math.MaxInt64
+
+// memory counts the bytes of messages in queues, in flight and retained, and
+// keeps them to Options.MemoryLimit. Messages of QoS 0 that wait in queues give
+// way: as long as there are some, others are let in above the limit, and who let
+// them in sheds as much as soon as it holds no lock.
+type memory struct {
+	limit int64
+	all   atomic.Int64
+	qos0  atomic.Int64 // of all: of QoS 0 in queues
+	told  atomic.Int64 // instant of the last event
+
+	shedding sync.Mutex // held by who makes messages give way
+
+	mu     sync.Mutex
+	queues []*session // that may have some, if there is a limit; session.yields is the place, counted from 1
+	next   int        // whose turn it is to give way
+}
+
+// fits reports whether size bytes more, of messages that do not give way, are
+// within the limit.
+func (m *memory) fits(size int) bool {
+	return m.all.Load()-m.qos0.Load()+int64(size) <= m.limit
+}
+
+// over is how many bytes are above the limit.
+func (m *memory) over() int64 { return m.all.Load() - m.limit }
+
+// reserve counts n bytes more, and reports false if they are not within the
+// limit. Of a QoS above 0 they may be above it as far as others have to give way.
+func (m *memory) reserve(n int64, qos QoS) bool {
+	all := m.all.Add(n)
+	if all <= m.limit || qos > AtMostOnce && all-m.qos0.Load() <= m.limit {
+		return true
+	}
+	m.all.Add(-n)
+	return false
+}
+
+// add counts what there is whatever the limit.
+func (m *memory) add(n int64) { m.all.Add(n) }
+
+// remove counts out a message that was in a queue or in flight.
+func (m *memory) remove(d *delivery) {
+	n := int64(d.msg.size())
+	if d.qos == AtMostOnce {
+		m.qos0.Add(-n) // first, or what fits could be taken for more
+	}
+	m.all.Add(-n)
+}
+
+// queuedLocked notes that s, which is locked, has a message in its queue that is
+// counted already.
+func (m *memory) queuedLocked(s *session, d *delivery) {
+	if d.qos > AtMostOnce {
+		return
+	}
+	m.qos0.Add(int64(d.msg.size()))
+	if m.limit == noMemoryLimit {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.yields == 0 {
+		m.queues = append(m.queues, s)
+		s.yields = int32(len(m.queues))
+	}
+}
+
+// forget says that s has nothing more that could give way.
+func (m *memory) forget(s *session) {
+	if m.limit == noMemoryLimit {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.yields == 0 {
+		return
+	}
+	last := len(m.queues) - 1
+	m.queues[s.yields-1] = m.queues[last]
+	m.queues[s.yields-1].yields = s.yields
+	m.queues[last] = nil
+	m.queues, s.yields = m.queues[:last], 0
+}
+
+// turn is the session that has to give way now, nil if none can.
+func (m *memory) turn() *session {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.queues) == 0 {
+		return nil
+	}
+	m.next++
+	return m.queues[m.next%len(m.queues)]
+}
+
+// shed makes messages of QoS 0 give way until the rest is within the limit, one
+// session after the other. No lock may be held.
+func (b *Broker) shed(bt *batch) {
+	m := &b.memory
+	m.shedding.Lock()
+	defer m.shedding.Unlock()
+	for over := m.over(); over > 0; over = m.over() {
+		s := m.turn()
+		if s == nil {
+			return
+		}
+		s.giveWay(bt, over)
+	}
+}
+
+// giveWay drops messages of QoS 0 that wait for the session, the oldest first,
+// until n bytes are free or there are no more.
+func (s *session) giveWay(bt *batch, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dropped := s.queue.removeFunc(func(d *delivery) bool {
+		if d.qos > AtMostOnce || n <= 0 {
+			return false
+		}
+		n -= int64(d.msg.size())
+		return true
+	})
+	for i := range dropped {
+		s.broker.memory.remove(&dropped[i])
+		s.dropForMemoryLocked(bt, &dropped[i])
+	}
+	if s.queue.qos0 == 0 {
+		s.broker.memory.forget(s)
+	}
+}
+
+// dropForMemoryLocked tells of a message that the memory limit leaves no room for.
+func (s *session) dropForMemoryLocked(bt *batch, d *delivery) {
+	bt.dropMessage(s.id, d.msg, d.qos, DropMemory)
+	bt.limited(LimitMemory, s.client, s.id, d.msg.topic)
+}
+
+// tell reports whether the limit being reached is news: it was not told of in
+// the last second.
+func (m *memory) tell(now instant) bool {
+	last := m.told.Load()
+	return (last == 0 || now-instant(last) >= instant(time.Second)) && m.told.CompareAndSwap(last, int64(now))
+}
