@@ -32,6 +32,7 @@
 //
 // To learn more about a client, assert a connection to one of
 //
-//	interface{ Request() *http.Request }               // WebSocket: the upgraded request
+//	interface{ Header() map[string][]string }          // WebSocket: the header of the upgraded request
+//	interface{ Request() *http.Request }               // WebSocket: the request itself
 //	interface{ ConnectionState() tls.ConnectionState } // TLS, and WebSocket over TLS
 package listeners

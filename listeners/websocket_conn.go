@@ -58,6 +58,10 @@ func (c *wsConn) Request() *http.Request { return c.request }
 // of the client. Reading from it or writing to it breaks the stream.
 func (c *wsConn) NetConn() net.Conn { return c.raw }
 
+// Header returns the header of the request that was upgraded, as a broker
+// hands it to hooks. It must not be changed.
+func (c *wsConn) Header() map[string][]string { return c.request.Header }
+
 func (c *wsConn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *wsConn) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
 func (c *wsConn) SetDeadline(t time.Time) error      { return c.raw.SetDeadline(t) }
