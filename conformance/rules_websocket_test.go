@@ -56,7 +56,7 @@ func upgrade(t *T, at, path string, protocols ...string) *webSocket {
 		path = u.Path
 	}
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nOrigin: http://localhost\r\n", path, u.Host)
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nOrigin: http://%s\r\n", path, u.Host, u.Host)
 	for _, p := range protocols {
 		fmt.Fprintf(conn, "Sec-WebSocket-Protocol: %s\r\n", p)
 	}

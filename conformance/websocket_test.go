@@ -42,10 +42,11 @@ func webSocketURL(t *T) string {
 func dialWebSocket(t *T, protocol string) (*websocket.Conn, error) {
 	t.Helper()
 	url := webSocketURL(t)
-	config, err := websocket.NewConfig(url, "http://localhost/")
+	config, err := websocket.NewConfig(url, strings.Replace(url, "ws", "http", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.Origin.Path = "" // that of the broker itself is what brokers accept first
 	if protocol != "" {
 		config.Protocol = []string{protocol}
 	}

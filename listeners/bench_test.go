@@ -2,6 +2,7 @@ package listeners_test
 
 import (
 	"bufio"
+	"encoding/binary"
 	"io"
 	"net"
 	"net/http"
@@ -26,9 +27,15 @@ func (c *scriptConn) Close() error                { return nil }
 // scripted returns an upgraded connection whose socket is a scriptConn.
 func scripted(tb testing.TB, frame []byte) net.Conn {
 	tb.Helper()
+	return upgradedOn(tb, func(c net.Conn) net.Conn { return &scriptConn{c, frame} })
+}
+
+// upgradedOn returns an upgraded connection on what swap makes of its socket.
+func upgradedOn(tb testing.TB, swap func(net.Conn) net.Conn) net.Conn {
+	tb.Helper()
 	ws := closing(tb, listeners.NewWebSocket(listeners.WebSocketOptions{}))
 	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ws.ServeHTTP(swapWriter{w, frame}, r)
+		ws.ServeHTTP(swapWriter{w, swap}, r)
 	}))
 	tb.Cleanup(host.Close)
 	conns, _ := accepting(ws)
@@ -40,18 +47,18 @@ func scripted(tb testing.TB, frame []byte) net.Conn {
 	return closing(tb, receive(tb, conns))
 }
 
-// swapWriter hijacks a scriptConn in place of the socket, which stays with the
+// swapWriter hijacks something in place of the socket, which stays with the
 // test.
 type swapWriter struct {
 	http.ResponseWriter
-	frame []byte
+	swap func(net.Conn) net.Conn
 }
 
 func (w swapWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w swapWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	return &scriptConn{c, w.frame}, buf, err
+	return w.swap(c), buf, err
 }
 
 func TestWebSocketAllocations(t *testing.T) {
@@ -65,6 +72,26 @@ func TestWebSocketAllocations(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		if _, err := c.Write(p); err != nil {
 			t.Error(err)
+		}
+	}))
+}
+
+// Of a frame of 2^62 bytes nothing is held, whatever has come of it.
+func TestWebSocketAnnouncedLengthHoldsNothing(t *testing.T) {
+	head := binary.BigEndian.AppendUint64([]byte{fin | binaryFrame, 0x80 | 127}, 1<<62)
+	script := &scriptConn{frame: append(head, make([]byte, 4+4082)...)}
+	c := upgradedOn(t, func(raw net.Conn) net.Conn {
+		script.Conn = raw
+		return script
+	})
+	p := make([]byte, 4096)
+	n, err := c.Read(p)
+	require.NoError(t, err)
+	require.Equal(t, 4082, n)
+	script.frame = p // payload without end
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		if n, err := c.Read(p); n != 4096 || err != nil {
+			t.Errorf("Read = %d, %v; want 4096", n, err)
 		}
 	}))
 }

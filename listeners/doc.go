@@ -21,14 +21,20 @@
 // the mux you have and give it to the broker. [WebSocketListen] is for those
 // who have no HTTP server; it brings one, also for wss.
 //
-// Clients must offer the subprotocol "mqtt" or "mqttv3.1". The connections
-// carry the payload of binary messages as a stream of bytes; how the client
-// cut it into frames and fragments is invisible, and each Write is one frame.
-// Pings are answered inside Read, a close frame is answered and read as
-// [io.EOF], and a text frame or a breach of RFC 6455 is answered with the
-// fitting status and is an error from Read. Read, Write, Close and the
-// deadlines may be used at the same time. RemoteAddr is the peer of the
-// underlying connection.
+// Clients must offer the subprotocol "mqtt" or "mqttv3.1". Pages in browsers may
+// connect from the origin they connect to, and from [WebSocketOptions.Origins].
+// What is refused is answered with the fitting HTTP status, and logged.
+//
+// The connections carry the payload of binary messages as a stream of bytes; how
+// the client cut it into frames and fragments is invisible, and each Write is one
+// frame. A message may be of any size: of what has come, nothing is held but what
+// the caller has read, so the packet limit of the broker is the only one there
+// needs to be, and it is reached on the header of a packet. Pings are answered
+// inside Read, a close frame is answered and read as [io.EOF], and a text frame
+// or a breach of RFC 6455 is answered with the fitting status and is an error
+// from Read. Read, Write, Close and the deadlines may be used at the same time.
+// RemoteAddr is the peer of the underlying connection, or what a proxy of
+// [WebSocketOptions.TrustedProxies] says.
 //
 // To learn more about a client, assert a connection to one of
 //

@@ -117,7 +117,7 @@ func ExampleWebSocketListen() {
 	go func() { done <- serve(l) }()
 
 	url := "ws://" + l.Addr().String() + "/mqtt"
-	c, err := websocket.Dial(url, "mqtt", "http://localhost")
+	c, err := websocket.Dial(url, "mqtt", "http://"+l.Addr().String())
 	if err != nil {
 		log.Fatal(err)
 	}

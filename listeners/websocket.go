@@ -1,19 +1,16 @@
 package listeners
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/net/websocket"
 )
 
 // WebSocketOptions configures a [WebSocket]. The zero value is ready to use.
@@ -33,8 +30,43 @@ type WebSocketOptions struct {
 	// host's own server decides.
 	TLSConfig *tls.Config
 
-	// Logger receives, at level debug, what the HTTP server of
-	// WebSocketListen has to say about clients. Nil means silence.
+	// Origins are the web origins whose pages may connect. An entry is an
+	// origin as browsers send it, such as "https://app.example.com" or
+	// "http://localhost:5173". A host that begins with "*." stands for every
+	// host below that name, but not for the name itself; a port "*" for any
+	// port. "null" is what sandboxed pages and local files send.
+	//
+	// Empty means the origin that the request itself was sent to: pages that
+	// come from the same scheme, host and port. A list replaces that, and so
+	// also keeps out a page whose name was made to point here (DNS rebinding).
+	// Behind a proxy that changes the Host header a list is needed.
+	//
+	// Requests without an Origin header are accepted in any case: browsers
+	// always send one, programs rarely do.
+	Origins []string
+
+	// AllowAnyOrigin accepts the pages of every web site. A page may then use
+	// whatever its visitor can reach, so let it be a broker that wants
+	// credentials which no browser adds by itself. Origins must be empty.
+	AllowAnyOrigin bool
+
+	// TrustedProxies are the addresses of proxies, and of no one else, whose
+	// word is taken for where a request comes from. When one of them is the
+	// peer, RemoteAddr is the last address in ProxyHeader that is not one of
+	// them, or the first if all are. A request from one of them whose header
+	// cannot be understood is refused; without the header it is the proxy's own.
+	// Empty means that no such header is believed.
+	TrustedProxies []netip.Prefix
+
+	// ProxyHeader is the header that all TrustedProxies add to or set; the
+	// client can send any other. Empty means X-Forwarded-For. "Forwarded" is
+	// read as RFC 7239 says, every other as addresses separated by commas.
+	ProxyHeader string
+
+	// Logger receives each refused upgrade with its reason, at level info; at
+	// most 20 in a second, and then how many were left out. At level debug it
+	// receives requests for no upgrade, and what the HTTP server of
+	// WebSocketListen has to say about clients. Nil means [slog.Default].
 	Logger *slog.Logger
 }
 
@@ -42,8 +74,11 @@ func (o WebSocketOptions) withDefaults() WebSocketOptions {
 	if o.HandshakeTimeout == 0 {
 		o.HandshakeTimeout = 10 * time.Second
 	}
+	if o.ProxyHeader == "" {
+		o.ProxyHeader = "X-Forwarded-For"
+	}
 	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+		o.Logger = slog.Default()
 	}
 	return o
 }
@@ -62,11 +97,13 @@ func (o WebSocketOptions) withDefaults() WebSocketOptions {
 // WebSocket. At rest it costs no goroutine and no buffer, only the
 // *http.Request with its header, besides the socket.
 type WebSocket struct {
-	opts  WebSocketOptions
-	conns chan net.Conn
-	close sync.Once
-	done  chan struct{}
-	err   error // why Accept fails; written before done is closed
+	opts    WebSocketOptions
+	origins []origin // parsed; empty means the request's own
+	log     sampler
+	conns   chan net.Conn
+	close   sync.Once
+	done    chan struct{}
+	err     error // why Accept fails; written before done is closed
 }
 
 var (
@@ -78,29 +115,42 @@ var (
 // waits in the handler until Accept takes its connection, so serve the
 // listener before, or soon after, the HTTP server starts. See
 // [WebSocketListen] for one that brings its own server.
+//
+// Where opts cannot be meant, Accept says so at once, and with it the broker's
+// Serve; all requests are refused.
 func NewWebSocket(opts WebSocketOptions) *WebSocket {
-	return &WebSocket{
+	s := &WebSocket{
 		opts:  opts.withDefaults(),
 		conns: make(chan net.Conn),
 		done:  make(chan struct{}),
 	}
+	var err error
+	if s.origins, err = parseOrigins(opts); err == nil {
+		err = checkProxies(opts.TrustedProxies)
+	}
+	if err != nil {
+		s.shut(err)
+	}
+	return s
 }
 
 // ServeHTTP upgrades the request and hands the connection to Accept. It
 // returns once that is done, or the request refused. After Close it answers
 // 503. It needs HTTP/1.1 and a ResponseWriter that can be hijacked.
 func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	protocol, ok := s.admit(w, r)
-	if !ok {
+	h, refused := s.admit(r)
+	if refused != nil {
+		s.refuse(w, r, refused)
 		return
 	}
 	raw, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		http.Error(w, "connection cannot be upgraded", http.StatusInternalServerError)
+		s.refuse(w, r, &refusal{http.StatusInternalServerError, "connection cannot be upgraded: " + err.Error()})
 		return
 	}
-	if !s.handshake(raw, buf, r, protocol) {
-		_ = raw.Close() // the client has been told why
+	if err := h.answer(raw, s.opts.HandshakeTimeout); err != nil {
+		s.logRefusal(r, 0, "the answer cannot be sent: "+err.Error())
+		_ = raw.Close() // there is nobody to tell
 		return
 	}
 	// Reads go to the socket from here on; what the server has read ahead is
@@ -110,7 +160,7 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		peeked, _ := buf.Reader.Peek(n) // cannot fail, n are there
 		ahead = slices.Clone(peeked)
 	}
-	c := &wsConn{raw: raw, request: detach(r), ahead: ahead}
+	c := &wsConn{raw: raw, request: detach(r), remote: h.remote, ahead: ahead}
 	var conn net.Conn = c
 	if r.TLS != nil {
 		conn = wsTLSConn{c}
@@ -121,95 +171,6 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = c.shut(closeGoingAway)
 	}
 }
-
-// admit decides about a request from its head alone, while it can still be
-// refused with an ordinary response. A check of the Origin header would
-// belong here: today any is accepted, and none, as programs send none.
-func (s *WebSocket) admit(w http.ResponseWriter, r *http.Request) (protocol string, ok bool) {
-	if s.opts.Path != "" && r.URL.Path != s.opts.Path {
-		http.NotFound(w, r)
-		return "", false
-	}
-	select {
-	case <-s.done:
-		http.Error(w, "closed", http.StatusServiceUnavailable)
-		return "", false
-	default:
-	}
-	if r.ProtoMajor != 1 || r.ProtoMinor < 1 {
-		http.Error(w, "WebSocket needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
-		return "", false
-	}
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		http.Error(w, "not a WebSocket handshake", http.StatusUpgradeRequired)
-		return "", false
-	}
-	protocol = subprotocol(r.Header)
-	if protocol == "" {
-		http.Error(w, "no usable subprotocol: offer mqtt", http.StatusBadRequest)
-		return "", false
-	}
-	return protocol, true
-}
-
-// subprotocol picks from the offers of a handshake; empty means none fits.
-func subprotocol(h http.Header) string {
-	picked := ""
-	for _, line := range h.Values("Sec-WebSocket-Protocol") {
-		for offer := range strings.SplitSeq(line, ",") {
-			switch strings.TrimSpace(offer) {
-			case "mqtt":
-				return "mqtt"
-			case "mqttv3.1":
-				picked = "mqttv3.1"
-			}
-		}
-	}
-	return picked
-}
-
-// handshake lets x/net/websocket check the handshake and answer it on the
-// hijacked connection, and reports whether it agreed. Only that is taken from
-// x/net; its Conn is not, because it would keep a buffer for each direction,
-// loses its place in the stream when a deadline passes inside a frame header,
-// blocks Close behind a Write that blocks, and overlooks reserved bits,
-// reserved opcodes and broken fragmentation.
-func (s *WebSocket) handshake(raw net.Conn, buf *bufio.ReadWriter, r *http.Request, protocol string) bool {
-	if s.opts.HandshakeTimeout > 0 {
-		_ = raw.SetDeadline(time.Now().Add(s.opts.HandshakeTimeout)) // on failure the write fails too
-	}
-	agreed := false
-	websocket.Server{
-		// Not the default, which refuses requests without an Origin header.
-		Handshake: func(c *websocket.Config, _ *http.Request) error {
-			c.Protocol = []string{protocol}
-			return nil
-		},
-		Handler: func(*websocket.Conn) { agreed = true },
-	}.ServeHTTP(hijacked{raw, buf}, r)
-	return agreed && raw.SetDeadline(time.Time{}) == nil
-}
-
-// hijacked is the ResponseWriter for a websocket.Server, which does nothing
-// with it but hijack the connection.
-type hijacked struct {
-	raw net.Conn
-	buf *bufio.ReadWriter
-}
-
-func (h hijacked) Header() http.Header       { return http.Header{} }
-func (h hijacked) Write([]byte) (int, error) { return 0, http.ErrHijacked }
-func (h hijacked) WriteHeader(int)           {}
-func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return keepOpen{h.raw}, h.buf, nil
-}
-
-// keepOpen survives the Close at the end of websocket.Server.ServeHTTP.
-type keepOpen struct{ net.Conn }
-
-func (keepOpen) Close() error { return nil }
 
 // detach returns r for use after the handler has returned: not cancelled, but
 // with the values of its context, and without a body that would keep the

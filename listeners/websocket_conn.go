@@ -31,6 +31,7 @@ var writeBuffers = sync.Pool{New: func() any { return new([4096]byte) }}
 type wsConn struct {
 	raw     net.Conn
 	request *http.Request
+	remote  net.Addr // what a trusted proxy says; nil means that of raw
 
 	readMu  sync.Mutex // held while a Read waits; guards the fields below
 	ahead   []byte     // arrived with the handshake, not decoded yet
@@ -40,7 +41,8 @@ type wsConn struct {
 	writeMu  sync.Mutex // held while a frame is sent; guards the field below
 	writeErr error      // of all further Writes
 
-	pong atomic.Pointer[[]byte] // to send by whoever holds, or next gets, writeMu
+	pong     atomic.Pointer[[]byte] // to send by whoever holds, or next gets, writeMu
+	farewell atomic.Int32           // status to close with, once there is a reason to
 }
 
 // wsTLSConn is a wsConn on TLS. It is a type of its own so that whoever asks
@@ -62,13 +64,21 @@ func (c *wsConn) NetConn() net.Conn { return c.raw }
 // hands it to hooks. It must not be changed.
 func (c *wsConn) Header() map[string][]string { return c.request.Header }
 
+// RemoteAddr returns the address of the client, as far as it is known.
+func (c *wsConn) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.raw.RemoteAddr()
+}
+
 func (c *wsConn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
-func (c *wsConn) RemoteAddr() net.Addr               { return c.raw.RemoteAddr() }
 func (c *wsConn) SetDeadline(t time.Time) error      { return c.raw.SetDeadline(t) }
 func (c *wsConn) SetReadDeadline(t time.Time) error  { return c.raw.SetReadDeadline(t) }
 func (c *wsConn) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }
 
-// Read returns data as it comes, whatever the frames. It answers pings, and
+// Read returns data as it comes, whatever the frames. It answers the last ping
+// of what it has read, so a flood of them costs a pong for each full buffer, and
 // ends with io.EOF at a close frame. After a passed deadline it can go on.
 func (c *wsConn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
@@ -81,7 +91,10 @@ func (c *wsConn) Read(p []byte) (int, error) {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.readErr = err
 		}
-		n, status, decodeErr := c.decoder.decode(p[:got], c.sendPong)
+		n, status, decodeErr := c.decoder.decode(p[:got])
+		if ping := c.decoder.takePing(); ping != nil {
+			c.sendPong(ping)
+		}
 		if decodeErr != nil {
 			c.readErr = decodeErr
 			c.sendClose(status, io.ErrClosedPipe)
@@ -165,8 +178,10 @@ func (c *wsConn) sendPong(payload []byte) {
 }
 
 // sendClose sends a close frame, unless a Write is in its way or the peer has
-// had one, and makes further Writes fail with err.
+// had one, and makes further Writes fail with err. The first reason to close is
+// what the peer is told, even if a Write was in the way then.
 func (c *wsConn) sendClose(status int, err error) {
+	c.farewell.CompareAndSwap(0, int32(status))
 	if !c.writeMu.TryLock() {
 		return
 	}
@@ -175,7 +190,7 @@ func (c *wsConn) sendClose(status int, err error) {
 		return
 	}
 	var payload []byte
-	if status != closeNoStatus {
+	if status = int(c.farewell.Load()); status != closeNoStatus {
 		payload = binary.BigEndian.AppendUint16(nil, uint16(status))
 	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(closeTimeout)) // on failure the write fails too

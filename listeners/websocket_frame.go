@@ -51,14 +51,14 @@ type frameDecoder struct {
 	inPayload  bool
 	fragmented bool // the next data frame must continue a message
 	control    []byte
+	ping       []byte // payload of the last ping, until it is taken; not nil if there is one
 }
 
 // decode replaces the bytes in p, as they came from the client, by the data
-// they carry, and returns its length. It calls ping with the payload of every
-// ping. On an error, which is io.EOF if the client closes and a *frameError
+// they carry, and returns its length. On an error, which is io.EOF if the client closes and a *frameError
 // if it breaks the rules, the n bytes before it are still good; status is
 // what to answer.
-func (d *frameDecoder) decode(p []byte, ping func([]byte)) (n, status int, err error) {
+func (d *frameDecoder) decode(p []byte) (n, status int, err error) {
 	for i := 0; i < len(p); {
 		if !d.inPayload {
 			used, err := d.readHeader(p[i:])
@@ -76,13 +76,13 @@ func (d *frameDecoder) decode(p []byte, ping func([]byte)) (n, status int, err e
 		d.left -= uint64(len(chunk))
 		if d.opcode() <= opBinary {
 			n += copy(p[n:], chunk)
-		} else {
+		} else if d.opcode() != opPong {
 			d.control = append(d.control, chunk...)
 		}
 		if d.left > 0 {
 			break
 		}
-		if status, err := d.endFrame(ping); err != nil {
+		if status, err := d.endFrame(); err != nil {
 			return n, status, err
 		}
 	}
@@ -169,12 +169,15 @@ func (d *frameDecoder) check() *frameError {
 }
 
 // endFrame acts on a complete frame and makes ready for the next.
-func (d *frameDecoder) endFrame(ping func([]byte)) (status int, err error) {
+func (d *frameDecoder) endFrame() (status int, err error) {
 	payload := d.control
 	d.control, d.inPayload, d.have, d.masked = nil, false, 0, 0
 	switch d.opcode() {
 	case opPing:
-		ping(payload)
+		d.control = d.ping[:0] // of a ping that is overtaken
+		if d.ping = payload; payload == nil {
+			d.ping = []byte{}
+		}
 	case opClose:
 		switch len(payload) {
 		case 0:
@@ -185,6 +188,16 @@ func (d *frameDecoder) endFrame(ping func([]byte)) (status int, err error) {
 		return echoStatus(binary.BigEndian.Uint16(payload)), io.EOF
 	}
 	return 0, nil
+}
+
+// takePing returns the payload of the last ping that came, nil if there was
+// none since the last call.
+func (d *frameDecoder) takePing() []byte {
+	ping := d.ping
+	if d.ping = nil; !d.inPayload {
+		d.control = nil
+	}
+	return ping
 }
 
 // echoStatus returns the status that answers a close frame with this one: the

@@ -206,6 +206,42 @@ func TestWebSocketPing(t *testing.T) {
 	}
 }
 
+// However many pings come at once, one pong answers them.
+func TestWebSocketPingsThatComeTogether(t *testing.T) {
+	c := &recorder{in: bytes.Join([][]byte{
+		frame(fin|ping, []byte("one")), frame(binaryFrame, []byte("a")), frame(fin|ping, []byte("two")),
+		frame(fin|ping, nil), frame(fin|ping, []byte("last")), frame(fin|continuation, []byte("b")),
+	}, nil)}
+	server := upgradedOn(t, func(raw net.Conn) net.Conn {
+		c.Conn = raw
+		return c
+	})
+	c.out = nil // the answer to the handshake
+	require.Equal(t, "ab", readBy(t, server, 4096, 2))
+	require.Equal(t, append([]byte{fin | pong, 4}, "last"...), c.out)
+}
+
+// recorder is a socket on which in has come; out is what was written.
+type recorder struct {
+	net.Conn
+	in, out []byte
+	wrote   func() // called at the end of a Write, unless it is nil
+}
+
+func (c *recorder) Read(p []byte) (int, error) {
+	n := copy(p, c.in)
+	c.in = c.in[n:]
+	return n, nil
+}
+
+func (c *recorder) Write(p []byte) (int, error) {
+	c.out = append(c.out, p...)
+	if c.wrote != nil {
+		c.wrote()
+	}
+	return len(p), nil
+}
+
 func TestWebSocketPingDuringBlockedWrite(t *testing.T) {
 	client, server := rawPair(t)
 	data := make([]byte, 32<<20) // more than the sockets hold
@@ -271,4 +307,32 @@ func TestWebSocketReadGoesOnAfterDeadline(t *testing.T) {
 		got = append(got, p[:n]...)
 	}
 	require.Equal(t, string(bytes.Repeat([]byte("z"), 300)), string(got))
+}
+
+// A Write that is about to return when the client breaks the rules does not
+// change what the client is told about it.
+func TestWebSocketStatusWhileAWriteEnds(t *testing.T) {
+	inWrite, goOn := make(chan struct{}), make(chan struct{})
+	c := &recorder{in: frame(fin|text, []byte("x"))}
+	server := upgradedOn(t, func(raw net.Conn) net.Conn {
+		c.Conn = raw
+		return c
+	})
+	c.out, c.wrote = nil, func() {
+		close(inWrite)
+		<-goOn
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := server.Write([]byte("data"))
+		written <- err
+	}()
+	receive(t, inWrite)
+	c.wrote = nil
+	_, err := server.Read(make([]byte, 10))
+	require.ErrorContains(t, err, "text frame")
+	close(goOn)
+	require.NoError(t, receive(t, written))
+	require.NoError(t, server.Close())
+	require.Equal(t, append([]byte{fin | binaryFrame, 4}, "data\x88\x02\x03\xeb"...), c.out)
 }

@@ -3,6 +3,7 @@ package listeners
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,12 +26,16 @@ func WebSocketListen(addr string, opts WebSocketOptions) (net.Listener, error) {
 		// A connection that came to speak HTTP/2 could not be upgraded.
 		config.NextProtos = []string{"http/1.1"}
 	}
+	ws := NewWebSocket(opts)
+	if ws.err != nil {
+		return nil, fmt.Errorf("listeners: %w", ws.err)
+	}
 	socket, err := TCP(addr)
 	if err != nil {
 		return nil, err
 	}
 	l := &webSocketServer{
-		WebSocket: NewWebSocket(opts),
+		WebSocket: ws,
 		socket:    socket,
 		ended:     make(chan struct{}),
 	}

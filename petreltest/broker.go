@@ -64,7 +64,8 @@ func Start(t testing.TB, options ...petrel.Options) *Broker {
 	const free = "127.0.0.1:0"
 	b.URL = "mqtt://" + b.open(listeners.TCP(free))
 	b.TLSURL = "mqtts://" + b.open(listeners.TLS(free, &tls.Config{Certificates: []tls.Certificate{cert}}))
-	b.WSURL = "ws://" + b.open(listeners.WebSocketListen(free, listeners.WebSocketOptions{Logger: b.options.Logger})) + "/mqtt"
+	ws := listeners.WebSocketOptions{AllowAnyOrigin: true, Logger: b.options.Logger}
+	b.WSURL = "ws://" + b.open(listeners.WebSocketListen(free, ws)) + "/mqtt"
 	return b
 }
 
