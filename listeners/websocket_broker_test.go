@@ -2,6 +2,7 @@ package listeners_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,7 +31,7 @@ import (
 func onMux(t *testing.T, o petrel.Options) (broker *brokertest.Broker, host *httptest.Server) {
 	t.Helper()
 	broker = brokertest.New(t, o)
-	ws := listeners.NewWebSocket(listeners.WebSocketOptions{Logger: slog.New(slog.DiscardHandler)})
+	ws := listeners.NewWebSocket(listeners.WebSocketOptions{Logger: slog.New(slog.DiscardHandler), TrustedProxies: proxies})
 	mux := http.NewServeMux()
 	mux.Handle("/mqtt", ws)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "a page") })
@@ -176,6 +178,39 @@ func TestWebSocketRandomCutsThroughABroker(t *testing.T) {
 	page, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.Equal(t, "a page", string(page), "the route beside it")
+}
+
+// Hooks see the header of the upgrade, the client's address and the proxy's.
+func TestWebSocketPeerThroughABroker(t *testing.T) {
+	peers := make(chan petrel.Peer, 1)
+	_, host := onMux(t, petrel.Options{Hooks: []petrel.Hook{
+		petrel.AuthenticatorFunc(func(_ context.Context, r *petrel.ConnectRequest) error {
+			peers <- r.Peer
+			return nil
+		}),
+	}})
+	for _, test := range []struct{ name, header, remote string }{
+		{"direct", "X-Tenant: blue", ""},
+		{"through a proxy", "X-Forwarded-For: 203.0.113.1", "203.0.113.1:0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			conn := closing(t, dialTCP(t, host.Listener.Addr().String()))
+			request := handshake("/mqtt", "Sec-WebSocket-Protocol: mqtt", test.header)
+			_, err := conn.Write(append([]byte(request), frame(fin|binaryFrame, connectBytes(t, packets.V5, "c"))...))
+			require.NoError(t, err)
+			peer := receive(t, peers)
+			name, value, _ := strings.Cut(test.header, ": ")
+			require.Equal(t, []string{value}, peer.Header[name])
+			if test.remote == "" {
+				require.Equal(t, conn.LocalAddr().String(), peer.RemoteAddr.String())
+				require.Nil(t, peer.Proxy)
+				return
+			}
+			require.Equal(t, test.remote, peer.RemoteAddr.String())
+			require.NotNil(t, peer.Proxy)
+			require.Equal(t, conn.LocalAddr().String(), peer.Proxy.Addr.String())
+		})
+	}
 }
 
 // A text frame ends the connection, and the client is gone as if it had been cut off.

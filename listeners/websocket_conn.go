@@ -72,6 +72,15 @@ func (c *wsConn) RemoteAddr() net.Addr {
 	return c.raw.RemoteAddr()
 }
 
+// ProxyAddr returns the address of the trusted proxy whose word RemoteAddr is,
+// and nil if there is none.
+func (c *wsConn) ProxyAddr() net.Addr {
+	if c.remote == nil {
+		return nil
+	}
+	return c.raw.RemoteAddr()
+}
+
 func (c *wsConn) LocalAddr() net.Addr                { return c.raw.LocalAddr() }
 func (c *wsConn) SetDeadline(t time.Time) error      { return c.raw.SetDeadline(t) }
 func (c *wsConn) SetReadDeadline(t time.Time) error  { return c.raw.SetReadDeadline(t) }
