@@ -30,8 +30,8 @@ type accountEntry struct {
 }
 
 var accountEntries = []accountEntry{
-	{"read", []string{"engine.readSome", "syscall.Read"}},
-	{"write", []string{"engine.writeSome", "engine.writev", "syscall.Write"}},
+	{"read", []string{"engine.read", "syscall.Read"}},
+	{"write", []string{"engine.write", "syscall.Write"}},
 	{"open, close", []string{"engine.accept", "engine.(*socketAcceptor)", "syscall.Close", "syscall.Accept", "syscall.Shutdown", "syscall.EpollCtl", "syscall.Getsockname"}},
 	{"memory", []string{"runtime.mallocgc", "runtime.gcBgMarkWorker", "runtime.gcAssist", "runtime.growslice", "runtime.bgsweep", "runtime.bgscavenge", "runtime.newobject"}},
 	{"packets", []string{"petrel/packets."}},

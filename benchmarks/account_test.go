@@ -19,7 +19,7 @@ func TestSharesAreOfTheInnermostFunctionWithAName(t *testing.T) {
 	}
 	const engine, core = "github.com/petrelmq/petrel/internal/engine.", "github.com/petrelmq/petrel."
 	shares := sharesOf(&profile.Profile{Sample: []*profile.Sample{
-		sample(10, "internal/runtime/syscall.Syscall6", engine+"writeSome", core+"(*outbound).flush"),
+		sample(10, "internal/runtime/syscall.Syscall6", engine+"write", engine+"writeSome", core+"(*outbound).flush"),
 		sample(20, "runtime.memmove", "runtime.growslice", "github.com/petrelmq/petrel/packets.(*Publish).AppendHead", core+"(*batch).head"),
 		sample(30, "runtime.memmove", "github.com/petrelmq/petrel/packets.(*Publish).Decode", core+"(*Client).publish"),
 		sample(30, core+"(*session).deliver", core+"(*Broker).route"),
