@@ -269,6 +269,18 @@ func TestReadmeHasTheDefaultsOfTheCode(t *testing.T) {
 	}
 }
 
+// Which client was run over which transport is said twice; the tests in interop
+// hold their README.md to what they run.
+func TestReadmeHasTheMatrixOfInterop(t *testing.T) {
+	table := func(name string) string {
+		_, rest, found := strings.Cut(readText(t, name), "\n| over |")
+		require.True(t, found, "%s has no such table", name)
+		rest, _, _ = strings.Cut(rest, "\n\n")
+		return rest
+	}
+	require.Equal(t, table("interop/README.md"), table("README.md"))
+}
+
 // A path of somebody's machine in a file helps nobody else.
 func TestNoPathsOfAMachine(t *testing.T) {
 	machine := regexp.MustCompile(`(^|[^\w.\-/])/(work|root|home/\w+|Users/\w+)/`)

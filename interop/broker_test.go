@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,8 +25,11 @@ import (
 
 var (
 	inCI   = os.Getenv("CI") != ""
+	dir    string // of everything that the tests make
 	binary string
 	shared *broker // by all tests that do not restart it
+
+	sharedMutual *broker // the same, for clients that have a certificate
 )
 
 func TestMain(m *testing.M) {
@@ -39,13 +42,16 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (status int, err error) {
-	if tcp := os.Getenv("PETREL_INTEROP_TCP"); tcp != "" {
-		shared = &broker{tcp: tcp, ws: os.Getenv("PETREL_INTEROP_WS"), tls: os.Getenv("PETREL_INTEROP_TLS")}
-		caFile = os.Getenv("PETREL_INTEROP_CA")
+	if os.Getenv("PETREL_INTEROP_TCP") != "" {
+		shared = &broker{addrs: map[string]string{}}
+		sharedMutual = shared
+		for _, tr := range transports {
+			shared.addrs[tr.name] = os.Getenv("PETREL_INTEROP_" + strings.ToUpper(tr.name))
+		}
+		caFile, certFile, keyFile = os.Getenv("PETREL_INTEROP_CA"), os.Getenv("PETREL_INTEROP_CERT"), os.Getenv("PETREL_INTEROP_KEY")
 		return m.Run(), nil
 	}
-	dir, err := os.MkdirTemp("", "petrel-interop")
-	if err != nil {
+	if dir, err = os.MkdirTemp("", "petrel-interop"); err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
@@ -55,32 +61,37 @@ func run(m *testing.M) (status int, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
-	if err := certify(dir); err != nil {
+	if err := certify(); err != nil {
 		return 0, err
 	}
-	shared = &broker{}
-	if err := shared.launch(); err != nil {
-		return 0, err
+	shared, sharedMutual = &broker{}, &broker{mutual: true}
+	for _, b := range []*broker{shared, sharedMutual} {
+		if launchErr := b.launch(); launchErr != nil {
+			return 0, fmt.Errorf("%w\n%s", launchErr, b.said())
+		}
+		defer func() {
+			if endErr := b.terminate(); endErr != nil {
+				err = errors.Join(err, fmt.Errorf("%w\n%s", endErr, b.said()))
+			}
+		}()
 	}
-	status = m.Run()
-	if err := shared.terminate(); err != nil {
-		return status, fmt.Errorf("%w\n%s", err, shared.said())
-	}
-	return status, nil
+	return m.Run(), nil
 }
 
 // broker is a process of ../examples/broker, or one that somebody else runs.
 type broker struct {
-	tcp, ws, tls string // HOST:PORT; the same after a restart
-	process      *exec.Cmd
+	mutual  bool              // it asks clients for a certificate
+	addrs   map[string]string // HOST:PORT or a path, by the name of the transport; the same after a restart
+	process *exec.Cmd
+	starts  int
 
 	mu  sync.Mutex
 	log bytes.Buffer
 }
 
 // startBroker starts a broker for one test.
-func startBroker(t *testing.T) *broker {
-	b := &broker{}
+func startBroker(t *testing.T, mutual bool) *broker {
+	b := &broker{mutual: mutual}
 	b.start(t)
 	t.Cleanup(func() {
 		b.stop(t)
@@ -96,11 +107,11 @@ func (b *broker) stop(t *testing.T)  { require.NoError(t, b.terminate(), "%s", b
 
 func (b *broker) ours() bool { return b.process != nil }
 
-func (b *broker) addr(t *testing.T, transport string) string {
+func (b *broker) addr(t *testing.T, tr transport) string {
 	t.Helper()
-	addr := map[string]string{"tcp": b.tcp, "ws": b.ws, "tls": b.tls}[transport]
+	addr := b.addrs[tr.name]
 	if addr == "" {
-		t.Skip("the broker has no listener for " + transport)
+		t.Skip("the broker has no listener for " + tr.name)
 	}
 	return addr
 }
@@ -118,40 +129,43 @@ func (b *broker) said() string {
 	return b.log.String()
 }
 
-var listening = map[string]*regexp.Regexp{
-	"tcp": regexp.MustCompile(`msg=listening transport=tcp address=(\S+)`),
-	"ws":  regexp.MustCompile(`msg=listening transport=websocket address=(\S+)`),
-	"tls": regexp.MustCompile(`msg=listening transport=tls address=(\S+)`),
-}
-
 // launch starts the process and waits until it listens.
 func (b *broker) launch() error {
-	tcp, ws, tls := "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	if b.tcp != "" {
-		tcp, ws, tls = b.tcp, b.ws, b.tls
-	}
-	config, err := configure(tls)
+	config, err := b.configure()
 	if err != nil {
 		return err
 	}
-	b.process = exec.Command(binary, "-tcp", tcp, "-ws", ws, "-config", config)
+	b.process = exec.Command(binary, "-config", config)
 	b.process.Stderr = b
+	b.starts++
 	if err := b.process.Start(); err != nil {
 		return err
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		said := b.said()
-		t, w, s := listening["tcp"].FindStringSubmatch(said), listening["ws"].FindStringSubmatch(said), listening["tls"].FindStringSubmatch(said)
-		if t == nil || w == nil || s == nil {
-			continue
-		}
-		b.tcp, b.ws, b.tls = t[1], w[1], s[1]
-		if c, err := net.Dial("tcp", b.tcp); err == nil {
-			return c.Close()
+		if b.addrs = b.listening(); b.addrs != nil {
+			return nil
 		}
 	}
 	_ = b.process.Process.Kill()
 	return errors.Join(errors.New("the broker does not listen"), b.process.Wait())
+}
+
+// listening returns the addresses that the process has logged last, nil if any
+// is still missing.
+func (b *broker) listening() map[string]string {
+	addrs := map[string]string{}
+	said := b.said()
+	for _, tr := range transports {
+		if tr.mutual != b.mutual {
+			continue
+		}
+		m := regexp.MustCompile(`msg=listening .*\btransport=`+tr.logged+` .*\baddress=(\S+)`).FindAllStringSubmatch(said, -1)
+		if len(m) < b.starts {
+			return nil
+		}
+		addrs[tr.name] = m[len(m)-1][1]
+	}
+	return addrs
 }
 
 // terminate asks the process to end, and wants it to do so in order.

@@ -11,8 +11,9 @@ import (
 
 var mosquitto = driver{
 	name:       "mosquitto",
+	title:      "mosquitto_pub and mosquitto_sub 2.0",
 	versions:   []string{"3.1", "3.1.1", "5.0"},
-	transports: []string{"tcp", "tls"},
+	transports: []string{"tcp", "tls", "mtls", "unix"},
 	missing: func() error {
 		const install = "apt-get install mosquitto-clients"
 		return errors.Join(installed("mosquitto_sub", install), installed("mosquitto_pub", install),
@@ -41,11 +42,18 @@ var mosquitto = driver{
 }
 
 func mosquittoFlags(o options) []string {
-	host, port, _ := net.SplitHostPort(o.addr)
-	version := map[string]string{"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv5"}[o.version]
-	args := []string{"-h", host, "-p", port, "-V", version}
-	if o.transport == "tls" {
+	args := []string{"-V", map[string]string{"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv5"}[o.version]}
+	if o.transport.network() == "unix" {
+		args = append(args, "--unix", o.addr)
+	} else {
+		host, port, _ := net.SplitHostPort(o.addr)
+		args = append(args, "-h", host, "-p", port)
+	}
+	if o.transport.secure {
 		args = append(args, "--cafile", caFile)
+	}
+	if o.transport.mutual {
+		args = append(args, "--cert", certFile, "--key", keyFile)
 	}
 	if o.id != "" {
 		args = append(args, "-i", o.id)

@@ -9,8 +9,9 @@ import (
 
 var mqttJS = driver{
 	name:       "MQTT.js",
+	title:      "MQTT.js 5",
 	versions:   []string{"3.1", "3.1.1", "5.0"},
-	transports: []string{"tcp", "ws"},
+	transports: []string{"tcp", "tls", "mtls", "ws", "wss", "unix"},
 	missing: func() error {
 		if err := installed("node", "install Node.js 20 or later"); err != nil {
 			return err

@@ -10,10 +10,11 @@ import (
 
 var pahoGo3 = driver{
 	name:       "paho.mqtt.golang",
+	title:      "Paho for Go, paho.mqtt.golang",
 	versions:   []string{"3.1", "3.1.1"},
-	transports: []string{"tcp", "ws", "tls"},
+	transports: []string{"tcp", "tls", "mtls", "ws", "wss", "unix"},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
-		r := newRelay(t, o.addr)
+		r := newRelay(t, o)
 		o.addr = r.Addr().String()
 		s := newSubscriber()
 		s.cut = r.cut
@@ -44,11 +45,18 @@ var pahoGo3 = driver{
 
 func pahoGo3Options(t *testing.T, o options) *mqtt.ClientOptions {
 	version := map[string]uint{"3.1": 3, "3.1.1": 4}[o.version]
-	path := map[string]string{"ws": "/mqtt"}[o.transport]
-	opts := mqtt.NewClientOptions().AddBroker(o.transport + "://" + o.addr + path).
+	server := map[string]string{"mtls": "tls"}[o.transport.name]
+	if server == "" {
+		server = o.transport.name
+	}
+	server += "://" + o.addr
+	if o.transport.web {
+		server += "/mqtt"
+	}
+	opts := mqtt.NewClientOptions().AddBroker(server).
 		SetProtocolVersion(version).SetClientID(o.id).SetConnectTimeout(patience)
-	if o.transport == "tls" {
-		opts.SetTLSConfig(trusting(t))
+	if o.transport.secure {
+		opts.SetTLSConfig(trusting(t, o.transport))
 	}
 	if o.will != nil {
 		opts.SetWill(o.will.Topic, o.will.Payload, byte(o.will.QoS), o.will.Retain)

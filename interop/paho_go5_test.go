@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -13,10 +14,11 @@ import (
 
 var pahoGo5 = driver{
 	name:       "paho.golang",
+	title:      "Paho for Go, paho.golang",
 	versions:   []string{"5.0"},
-	transports: []string{"tcp", "ws", "tls"},
+	transports: []string{"tcp", "tls", "mtls", "ws", "wss", "unix"},
 	subscribe: func(t *testing.T, o options, filter string, qos int) *subscriber {
-		r := newRelay(t, o.addr)
+		r := newRelay(t, o)
 		o.addr = r.Addr().String()
 		s := newSubscriber()
 		s.cut = r.cut
@@ -59,8 +61,9 @@ var pahoGo5 = driver{
 }
 
 func pahoGo5Config(t *testing.T, o options) autopaho.ClientConfig {
-	server := &url.URL{Scheme: map[string]string{"tcp": "mqtt", "ws": "ws", "tls": "mqtts"}[o.transport], Host: o.addr}
-	if o.transport == "ws" {
+	schemes := map[string]string{"tcp": "mqtt", "tls": "mqtts", "mtls": "mqtts", "ws": "ws", "wss": "wss"}
+	server := &url.URL{Scheme: schemes[o.transport.name], Host: o.addr}
+	if o.transport.web {
 		server.Path = "/mqtt"
 	}
 	config := autopaho.ClientConfig{
@@ -70,8 +73,14 @@ func pahoGo5Config(t *testing.T, o options) autopaho.ClientConfig {
 		ReconnectBackoff: func(int) time.Duration { return 100 * time.Millisecond },
 		ClientConfig:     paho.ClientConfig{ClientID: o.id},
 	}
-	if o.transport == "tls" {
-		config.TlsCfg = trusting(t)
+	if o.transport.secure {
+		config.TlsCfg = trusting(t, o.transport)
+	}
+	if o.transport.network() == "unix" { // it has no scheme for that, but takes a connection of ours
+		server.Host = "localhost"
+		config.AttemptConnection = func(ctx context.Context, _ autopaho.ClientConfig, _ *url.URL) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", o.addr)
+		}
 	}
 	if w := o.will; w != nil {
 		config.WillMessage = &paho.WillMessage{Topic: w.Topic, Payload: []byte(w.Payload), QoS: byte(w.QoS), Retain: w.Retain}

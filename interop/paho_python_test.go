@@ -12,8 +12,9 @@ const python = "/usr/bin/python3"
 
 var pahoPython = driver{
 	name:       "Paho Python",
+	title:      "Paho for Python 1.6",
 	versions:   []string{"3.1", "3.1.1", "5.0"},
-	transports: []string{"tcp", "ws", "tls"},
+	transports: []string{"tcp", "tls", "mtls", "ws", "wss"},
 	missing: func() error {
 		if out, err := exec.Command(python, "-c", "import paho.mqtt.client").CombinedOutput(); err != nil {
 			return fmt.Errorf("apt-get install python3-paho-mqtt: %w\n%s", err, out)

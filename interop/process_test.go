@@ -102,10 +102,18 @@ func scriptLine(line []byte) (*message, bool) {
 
 // scriptFlags are understood by all those scripts.
 func scriptFlags(o options) []string {
-	host, port, _ := net.SplitHostPort(o.addr)
-	args := []string{"--host", host, "--port", port, "--transport", o.transport, "--protocol", o.version}
-	if o.transport == "tls" {
+	args := []string{"--transport", o.transport.name, "--protocol", o.version}
+	if o.transport.network() == "unix" {
+		args = append(args, "--path", o.addr)
+	} else {
+		host, port, _ := net.SplitHostPort(o.addr)
+		args = append(args, "--host", host, "--port", port)
+	}
+	if o.transport.secure {
 		args = append(args, "--ca", caFile)
+	}
+	if o.transport.mutual {
+		args = append(args, "--cert", certFile, "--key", keyFile)
 	}
 	if o.id != "" {
 		args = append(args, "--id", o.id)

@@ -3,6 +3,7 @@ package interop
 import (
 	"io"
 	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -13,17 +14,24 @@ import (
 // cut the connection under a client that would leave in order.
 type relay struct {
 	net.Listener
-	target string
+	network, target string
 
 	mu    sync.Mutex
 	conns []net.Conn
 	done  bool
 }
 
-func newRelay(t *testing.T, target string) *relay {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newRelay(t *testing.T, o options) *relay {
+	network, addr := o.transport.network(), "127.0.0.1:0"
+	if network == "unix" {
+		addr = filepath.Join(t.TempDir(), "r") // removed with the directory
+		if len(addr) > 100 {
+			addr = filepath.Join(dir, unique())
+		}
+	}
+	l, err := net.Listen(network, addr)
 	require.NoError(t, err)
-	r := &relay{Listener: l, target: target}
+	r := &relay{Listener: l, network: network, target: o.addr}
 	go r.run()
 	t.Cleanup(r.cut)
 	return r
@@ -35,7 +43,7 @@ func (r *relay) run() {
 		if err != nil {
 			return
 		}
-		broker, err := net.Dial("tcp", r.target)
+		broker, err := net.Dial(r.network, r.target)
 		if err != nil {
 			_ = client.Close() // the broker is down; the client will try again
 			continue

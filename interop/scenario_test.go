@@ -17,6 +17,7 @@ var drivers = []driver{mosquitto, pahoPython, pahoGo3, pahoGo5, mqttJS}
 // driver is one client, as far as the scenarios need it.
 type driver struct {
 	name       string
+	title      string // in README.md
 	versions   []string
 	transports []string
 
@@ -35,8 +36,8 @@ type driver struct {
 
 // options say how a client connects.
 type options struct {
-	addr      string // HOST:PORT
-	transport string // "tcp", "ws" or "tls"
+	addr      string // HOST:PORT, or the path of a Unix socket
+	transport transport
 	version   string // "3.1", "3.1.1" or "5.0"
 	id        string // empty leaves it to the client or the broker
 	will      *message
@@ -87,10 +88,10 @@ func TestClients(t *testing.T) {
 	for _, d := range drivers {
 		t.Run(d.name, func(t *testing.T) {
 			d.require(t)
-			for _, version := range d.versions {
-				for _, transport := range d.transports {
-					t.Run(version+"/"+transport, func(t *testing.T) {
-						o := options{addr: shared.addr(t, transport), transport: transport, version: version}
+			for _, tr := range transports {
+				for _, version := range d.over(tr) {
+					t.Run(version+"/"+tr.name, func(t *testing.T) {
+						o := options{addr: tr.broker().addr(t, tr), transport: tr, version: version}
 						for qos := range 3 {
 							t.Run(fmt.Sprintf("qos %d", qos), func(t *testing.T) { t.Parallel(); exchange(t, d, o, qos) })
 						}
@@ -114,8 +115,8 @@ func TestAcrossVersions(t *testing.T) {
 					t.Run(version, func(t *testing.T) {
 						t.Parallel()
 						m := message{unique(), "across", 1, false}
-						s := to.start(t, options{addr: shared.addr(t, "tcp"), transport: "tcp", version: to.versions[0]}, m.Topic, 2)
-						from.publish(t, options{addr: shared.addr(t, "tcp"), transport: "tcp", version: version, id: idFor(version)}, m)
+						s := to.start(t, options{addr: shared.addr(t, tcp), transport: tcp, version: to.versions[0]}, m.Topic, 2)
+						from.publish(t, options{addr: shared.addr(t, tcp), transport: tcp, version: version, id: idFor(version)}, m)
 						assert.Equal(t, m, s.next(t))
 					})
 				}
@@ -201,7 +202,7 @@ func restart(t *testing.T, d driver, o options) {
 	if !shared.ours() {
 		t.Skip("the broker is not ours to restart")
 	}
-	b := startBroker(t)
+	b := startBroker(t, o.transport.mutual)
 	o.addr, o.restarts = b.addr(t, o.transport), true
 	topic := unique()
 	s := d.start(t, o, topic, 1)

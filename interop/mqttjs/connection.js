@@ -1,5 +1,6 @@
 // What the publisher and the subscriber have in common: flags and a client.
 
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import mqtt from 'mqtt'
 
@@ -13,6 +14,10 @@ export const { values: args } = parseArgs({
   options: {
     host: { type: 'string', default: '127.0.0.1' },
     port: { type: 'string', default: '1883' },
+    path: { type: 'string' },
+    ca: { type: 'string' },
+    cert: { type: 'string' },
+    key: { type: 'string' },
     transport: { type: 'string', default: 'tcp' },
     protocol: { type: 'string', default: '3.1.1' },
     id: { type: 'string' },
@@ -26,9 +31,21 @@ export const { values: args } = parseArgs({
 })
 
 export function connect() {
-  const scheme = { tcp: 'mqtt', ws: 'ws' }[args.transport]
-  const path = { tcp: '', ws: '/mqtt' }[args.transport]
+  const at = `${args.host}:${args.port}`
+  const url = {
+    tcp: `mqtt://${at}`,
+    tls: `mqtts://${at}`,
+    mtls: `mqtts://${at}`,
+    ws: `ws://${at}/mqtt`,
+    wss: `wss://${at}/mqtt`,
+    unix: `mqtt+unix://${args.path}`
+  }[args.transport]
   const options = { ...protocols[args.protocol], reconnectPeriod: 200 }
+  for (const name of ['ca', 'cert', 'key']) {
+    if (args[name]) {
+      options[name] = readFileSync(args[name])
+    }
+  }
   if (args.id) {
     options.clientId = args.id
   }
@@ -39,7 +56,7 @@ export function connect() {
       qos: Number(args['will-qos'])
     }
   }
-  const client = mqtt.connect(`${scheme}://${args.host}:${args.port}${path}`, options)
+  const client = mqtt.connect(url, options)
   client.on('error', (err) => console.error(String(err)))
   return client
 }
