@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -83,6 +84,18 @@ func (o WebSocketOptions) withDefaults() WebSocketOptions {
 	return o
 }
 
+// Validate reports an option that cannot be meant.
+func (o WebSocketOptions) Validate() error {
+	_, err := parseOrigins(o)
+	if err == nil {
+		err = checkProxies(o.TrustedProxies)
+	}
+	if err != nil {
+		return fmt.Errorf("listeners: WebSocketOptions: %w", err)
+	}
+	return nil
+}
+
 // WebSocket carries MQTT over WebSocket. It is an [http.Handler], to mount on
 // a mux beside other routes, and a [net.Listener] whose Accept returns the
 // connections that the handler upgraded. Its methods may be called at the
@@ -116,21 +129,19 @@ var (
 // listener before, or soon after, the HTTP server starts. See
 // [WebSocketListen] for one that brings its own server.
 //
-// Where opts cannot be meant, Accept says so at once, and with it the broker's
-// Serve; all requests are refused.
+// Where opts cannot be meant, see [WebSocketOptions.Validate], Accept says so at
+// once, and with it the broker's Serve; all requests are refused.
 func NewWebSocket(opts WebSocketOptions) *WebSocket {
 	s := &WebSocket{
 		opts:  opts.withDefaults(),
 		conns: make(chan net.Conn),
 		done:  make(chan struct{}),
 	}
-	var err error
-	if s.origins, err = parseOrigins(opts); err == nil {
-		err = checkProxies(opts.TrustedProxies)
-	}
-	if err != nil {
+	if err := opts.Validate(); err != nil {
 		s.shut(err)
+		return s
 	}
+	s.origins, _ = parseOrigins(opts) // valid
 	return s
 }
 

@@ -3,7 +3,6 @@ package listeners
 import (
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,16 +25,15 @@ func WebSocketListen(addr string, opts WebSocketOptions) (net.Listener, error) {
 		// A connection that came to speak HTTP/2 could not be upgraded.
 		config.NextProtos = []string{"http/1.1"}
 	}
-	ws := NewWebSocket(opts)
-	if ws.err != nil {
-		return nil, fmt.Errorf("listeners: %w", ws.err)
+	if err := opts.Validate(); err != nil {
+		return nil, err
 	}
 	socket, err := TCP(addr)
 	if err != nil {
 		return nil, err
 	}
 	l := &webSocketServer{
-		WebSocket: ws,
+		WebSocket: NewWebSocket(opts),
 		socket:    socket,
 		ended:     make(chan struct{}),
 	}

@@ -36,7 +36,7 @@ func parseOrigin(s string) (origin, error) {
 // parseOrigins checks what the options say about origins.
 func parseOrigins(opts WebSocketOptions) ([]origin, error) {
 	if opts.AllowAnyOrigin && len(opts.Origins) > 0 {
-		return nil, errors.New("websocket: AllowAnyOrigin and Origins contradict each other")
+		return nil, errors.New("AllowAnyOrigin and Origins contradict each other")
 	}
 	var list []origin
 	for _, s := range opts.Origins {
@@ -49,7 +49,7 @@ func parseOrigins(opts WebSocketOptions) ([]origin, error) {
 			err = errors.New(`a * is possible as the first label of the host and as the port`)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("websocket: Origins: %q: %w", s, err)
+			return nil, fmt.Errorf("Origins: %q: %w", s, err)
 		}
 		list = append(list, o)
 	}

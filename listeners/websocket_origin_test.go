@@ -125,6 +125,8 @@ func TestWebSocketOptionsThatCannotBeMeant(t *testing.T) {
 			request := handshake("/mqtt", "Sec-WebSocket-Protocol: mqtt", "Origin: https://app.example")
 			require.Equal(t, http.StatusServiceUnavailable, ask(t, ws, request, "192.0.2.1:5").Code)
 
+			require.ErrorContains(t, test.opts.Validate(), test.want)
+
 			l, err := listeners.WebSocketListen("127.0.0.1:0", test.opts)
 			require.ErrorContains(t, err, test.want)
 			require.Equal(t, net.Listener(nil), l)

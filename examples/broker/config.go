@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/listeners"
 )
 
 // config is what the configuration file and the flags say together.
@@ -21,6 +22,7 @@ type config struct {
 	ws        []string
 	wss       []string
 	unix      []string
+	web       listeners.WebSocketOptions // what pages and proxies may do; nothing else is set in it
 	tlsFiles  tlsFiles
 	anonymous policy
 	passwords string // file

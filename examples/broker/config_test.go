@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel/listeners"
 )
 
 func write(t *testing.T, text string) string {
@@ -76,6 +80,7 @@ func TestFlagsThatCannotBeUnderstood(t *testing.T) {
 func TestFile(t *testing.T) {
 	name := write(t, `{
 		"listeners": {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "ws": []},
+		"websocket": {"origins": ["https://app.example.com"], "trustedProxies": ["10.1.0.0/24"], "proxyHeader": "Forwarded"},
 		"authentication": {"anonymous": "any", "passwordFile": "passwords", "aclFile": "/etc/acl"},
 		"data": {"directory": "data", "sync": "1s"},
 		"log": "warn",
@@ -85,6 +90,10 @@ func TestFile(t *testing.T) {
 	want.file = name
 	want.tcp = []string{"127.0.0.1:1", "127.0.0.1:2"}
 	want.ws = []string{}
+	want.web = listeners.WebSocketOptions{
+		Origins: []string{"https://app.example.com"}, ProxyHeader: "Forwarded",
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")},
+	}
 	want.anonymous = anybody
 	want.passwords = filepath.Join(filepath.Dir(name), "passwords")
 	want.acl = "/etc/acl"
@@ -120,6 +129,8 @@ func TestFileErrorsNameFileKeyAndPlace(t *testing.T) {
 		{"number for a text", `{"authentication": {"anonymous": 1}}`, `1:34: key "authentication.anonymous": number is given, expected a text`},
 		{"number for a duration", `{"limits": {"connectTimeout": 10}}`, `1:31: key "limits.connectTimeout": number is given, expected a text`},
 		{"text for a list", `{"listeners": {"tcp": ":1883"}}`, `1:23: key "listeners.tcp": string is given, expected a list of texts`},
+		{"text for yes or no", `{"websocket": {"allowAnyOrigin": "yes"}}`, `1:34: key "websocket.allowAnyOrigin": string is given, expected true or false`},
+		{"address for a prefix", `{"websocket": {"trustedProxies": ["10.1.0.1"]}}`, `1:34: key "websocket.trustedProxies": netip.ParsePrefix("10.1.0.1")`},
 		{"text for an object", `{"limits": "none"}`, `1:12: key "limits": expected an object in braces`},
 		{"unknown policy", `{"authentication": {"anonymous": "yes"}}`, `1:34: key "authentication.anonymous": "yes" is none of local, any, none`},
 		{"no duration", `{"limits": {"connectTimeout": "soon"}}`, `1:31: key "limits.connectTimeout": "soon" is no duration such as "90s" or "1h30m"`},
@@ -151,5 +162,38 @@ func TestEveryLimitOfTheFileIsDistinct(t *testing.T) {
 	for key, target := range c.keys()["limits"].(keys) {
 		assert.Empty(t, seen[target], "%q and %q set the same limit", key, seen[target])
 		seen[target] = key
+	}
+}
+
+func TestOriginsAreChecked(t *testing.T) {
+	c, err := parse([]string{"-config", write(t, `{"websocket": {"origins": ["app.example.com"]}}`)}, io.Discard)
+	require.NoError(t, err)
+	_, _, err = prepare(&c, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, `Origins: "app.example.com"`)
+}
+
+func TestOriginsReachTheListener(t *testing.T) {
+	c, err := parse([]string{"-tcp=", "-ws", "127.0.0.1:0", "-config", write(t, `{"websocket": {"origins": ["https://app.example.com"]}}`)}, io.Discard)
+	require.NoError(t, err)
+	log := slog.New(slog.DiscardHandler)
+	broker, a, err := prepare(&c, log)
+	require.NoError(t, err)
+	defer broker.Close()
+	open, err := listen(&c, a, log)
+	require.NoError(t, err)
+	require.Len(t, open, 1)
+	go broker.Serve(open[0])
+	url := "http://" + open[0].Addr().String()
+	for origin, want := range map[string]int{"https://app.example.com": http.StatusSwitchingProtocols, url: http.StatusForbidden} {
+		r, err := http.NewRequest(http.MethodGet, url+"/mqtt", nil)
+		require.NoError(t, err)
+		r.Header = http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Origin": {origin}, "Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key": {"AAECAwQFBgcICQoLDA0ODw=="}, "Sec-Websocket-Protocol": {"mqtt"},
+		}
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		require.NoError(t, err)
+		answer.Body.Close()
+		assert.Equal(t, want, answer.StatusCode, origin)
 	}
 }

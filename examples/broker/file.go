@@ -28,6 +28,12 @@ func (c *config) keys() keys {
 			"wss":  &c.wss,
 			"unix": &c.unix,
 		},
+		"websocket": keys{
+			"origins":        &c.web.Origins,
+			"allowAnyOrigin": &c.web.AllowAnyOrigin,
+			"trustedProxies": &c.web.TrustedProxies,
+			"proxyHeader":    &c.web.ProxyHeader,
+		},
 		"tls": keys{
 			"certificate": &c.tlsFiles.certificate,
 			"key":         &c.tlsFiles.key,
@@ -188,6 +194,8 @@ func wanted(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Slice:
 		return "a list of texts"
+	case reflect.Bool:
+		return "true or false"
 	case reflect.Int, reflect.Int64:
 		if t.PkgPath() == "" {
 			return "a whole number"

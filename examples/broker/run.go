@@ -18,6 +18,9 @@ const patience = 10 * time.Second
 
 // prepare makes the broker, and so checks the whole configuration.
 func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
+	if err := c.web.Validate(); err != nil {
+		return nil, nil, err
+	}
 	a, err := newAccess(c)
 	if err != nil {
 		return nil, nil, err
@@ -100,7 +103,9 @@ func listen(c *config, a *access, log *slog.Logger) (open []net.Listener, err er
 	}
 	ws := func(config *tls.Config) func(string) (net.Listener, error) {
 		return func(address string) (net.Listener, error) {
-			return listeners.WebSocketListen(address, listeners.WebSocketOptions{TLSConfig: config, Logger: log})
+			options := c.web
+			options.TLSConfig, options.Logger = config, log
+			return listeners.WebSocketListen(address, options)
 		}
 	}
 	for _, door := range []struct {
