@@ -40,6 +40,6 @@
 //
 //	interface{ Header() map[string][]string }          // WebSocket: the header of the upgraded request
 //	interface{ Request() *http.Request }               // WebSocket: the request itself
-//	interface{ ProxyAddr() net.Addr }                  // WebSocket: the proxy whose word RemoteAddr is, or nil
+//	interface{ ProxyAddr() net.Addr }                  // WebSocket, PROXY: the proxy whose word RemoteAddr is, or nil
 //	interface{ ConnectionState() tls.ConnectionState } // TLS, and WebSocket over TLS
 package listeners

@@ -88,7 +88,9 @@ func (o WebSocketOptions) withDefaults() WebSocketOptions {
 func (o WebSocketOptions) Validate() error {
 	_, err := parseOrigins(o)
 	if err == nil {
-		err = checkProxies(o.TrustedProxies)
+		if err = checkProxies(o.TrustedProxies); err != nil {
+			err = fmt.Errorf("TrustedProxies: %w", err)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("listeners: WebSocketOptions: %w", err)
@@ -158,6 +160,16 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.refuse(w, r, &refusal{http.StatusInternalServerError, "connection cannot be upgraded: " + err.Error()})
 		return
+	}
+	// Whom a PROXY header names is known since the request was read, and not
+	// when the HTTP server looked.
+	if peer := raw.RemoteAddr().String(); peer != r.RemoteAddr {
+		r.RemoteAddr = peer
+		if h.remote, err = forwardedAddr(r, s.opts.TrustedProxies, s.opts.ProxyHeader); err != nil {
+			s.logRefusal(r, 0, err.Error())
+			_ = raw.Close()
+			return
+		}
 	}
 	if err := h.answer(raw, s.opts.HandshakeTimeout); err != nil {
 		s.logRefusal(r, 0, "the answer cannot be sent: "+err.Error())

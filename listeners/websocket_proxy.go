@@ -14,7 +14,7 @@ import (
 func checkProxies(trusted []netip.Prefix) error {
 	for _, p := range trusted {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			return fmt.Errorf("TrustedProxies: %v is no prefix of IPv4 or IPv6 addresses", p)
+			return fmt.Errorf("%v is no prefix of IPv4 or IPv6 addresses", p)
 		}
 	}
 	return nil
