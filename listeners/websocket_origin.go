@@ -36,7 +36,7 @@ func parseOrigin(s string) (origin, error) {
 // parseOrigins checks what the options say about origins.
 func parseOrigins(opts WebSocketOptions) ([]origin, error) {
 	if opts.AllowAnyOrigin && len(opts.Origins) > 0 {
-		return nil, errors.New("AllowAnyOrigin and Origins contradict each other")
+		return nil, errors.New("options AllowAnyOrigin and Origins contradict each other")
 	}
 	var list []origin
 	for _, s := range opts.Origins {
