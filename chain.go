@@ -15,12 +15,14 @@ import (
 // so that an event that nobody wants costs a look at an empty slice.
 type chain struct {
 	all          []Hook
+	admit        []ConnectionAuthorizer
 	authenticate []Authenticator
 	enhanced     []EnhancedAuthenticator
 	methods      map[string]EnhancedAuthenticator // by Authentication Method
 	authorize    []Authorizer
 	intercept    []PublishInterceptor
 	connection   []ConnectionObserver
+	refusal      []RefusalObserver
 	session      []SessionObserver
 	subscription []SubscriptionObserver
 	published    []PublishObserver
@@ -58,11 +60,13 @@ func (c *chain) sort(h Hook) (fits int, err error) {
 	}
 	c.all = append(c.all, h)
 	for _, try := range []func() (bool, error){
+		func() (bool, error) { return enlist(&c.admit, h) },
 		func() (bool, error) { return enlist(&c.authenticate, h) },
 		func() (bool, error) { return enlist(&c.enhanced, h) },
 		func() (bool, error) { return enlist(&c.authorize, h) },
 		func() (bool, error) { return enlist(&c.intercept, h) },
 		func() (bool, error) { return enlist(&c.connection, h) },
+		func() (bool, error) { return enlist(&c.refusal, h) },
 		func() (bool, error) { return enlist(&c.session, h) },
 		func() (bool, error) { return enlist(&c.subscription, h) },
 		func() (bool, error) { return enlist(&c.published, h) },
@@ -212,6 +216,16 @@ func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Con
 		b.log.hookFailed(hook, err)
 		return err
 	}
+}
+
+func (c *Client) authorizeConnection(r *ConnectionRequest) error {
+	for _, h := range c.broker.hooks.admit {
+		err := c.broker.decideAside(c.context(), h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, r) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // authenticate asks the authenticators of one listener.

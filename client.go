@@ -41,12 +41,14 @@ type Client struct {
 	window        int32 // QoS 1 and 2 messages that may be open towards the client
 	version       Version
 	phase         phase
-	left          bool  // the client sent a DISCONNECT
-	bridge        bool  // No Local and Retain As Published for all its subscriptions
-	noProblems    bool  // Request Problem Information was 0
-	hadExpiry     bool  // the Session Expiry Interval of CONNECT was not 0
-	said          bool  // a last packet was sent, and should arrive
-	surplus       Limit // of connections that this one is above; 0 if there is room
+	left          bool       // the client sent a DISCONNECT
+	bridge        bool       // No Local and Retain As Published for all its subscriptions
+	noProblems    bool       // Request Problem Information was 0
+	hadExpiry     bool       // the Session Expiry Interval of CONNECT was not 0
+	said          bool       // a last packet was sent, and should arrive
+	unsecured     bool       // ConnectionAuthorizers are to be asked again after the TLS handshake
+	refused       ReasonCode // of CONNACK
+	surplus       Limit      // of connections that this one is above; 0 if there is room
 	aliasesOut    *aliases
 	keepAlive     atomic.Int64 // nanoseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
 

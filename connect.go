@@ -44,6 +44,9 @@ func (c *Client) connect(bt *batch, flags byte, body []byte) error {
 		c.maximumPacket = int32(min(p.MaximumPacketSize, math.MaxInt32))
 	}
 	c.noProblems = p.NoProblemInformation
+	if err := c.secured(); err != nil {
+		return c.refuse(err)
+	}
 	if err := c.checkConnect(&p); err != nil {
 		return c.refuse(err)
 	}
@@ -131,7 +134,7 @@ func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	for id == "" || len(p.ClientID) == 0 && c.broker.directory.get(id) != nil {
 		id = xid.New().String() // of no session, not even of one that somebody made with foresight
 	}
-	c.id = id
+	c.id, c.userName = id, string(p.UserName)
 	cn := &connecting{
 		expiry: p.SessionExpiryInterval, keepAlive: p.KeepAlive, window: p.ReceiveMaximum, aliases: p.TopicAliasMaximum,
 		wantsResponse: p.RequestResponseInformation,
@@ -167,6 +170,7 @@ func (c *Client) refuse(err error) error {
 	if !code.AllowedIn(packets.TypeConnack) {
 		code = packets.UnspecifiedError
 	}
+	c.refused = code
 	reason, reference, properties := toPeer(err)
 	p := &packets.Connack{
 		Reason: code, ReasonString: []byte(reason), ServerReference: []byte(reference),
@@ -190,6 +194,9 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b := c.broker
 	c.identity, c.userName = cn.request.Identity, cn.request.UserName
 	c.hadExpiry = cn.expiry != 0
+	if err := c.authenticated(cn); err != nil {
+		return c.refuse(err)
+	}
 	if err := c.mayLeaveWill(cn.will); err != nil {
 		return c.refuse(err)
 	}

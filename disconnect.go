@@ -51,6 +51,7 @@ func (c *Client) end(cause error) {
 	b.alarms.stop(&c.alarm)
 	c.sayWhy(cause)
 	c.logEnd(cause)
+	c.observeRefusal(cause)
 	if c.phase == connected {
 		b.stats.connected.Add(-1)
 	}

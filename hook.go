@@ -26,6 +26,18 @@ import (
 // A call holds up the connection that caused it, and no other.
 type Hook any
 
+// ConnectionAuthorizer decides whether a connection is served, before its client
+// has said who it is, and again when it has. It is asked at up to three stages,
+// see [ConnectionStage], of every connection of every listener.
+//
+// A refusal at [StageAccepted] closes the connection and nothing is said; at the
+// other stages CONNACK has its reason code.
+type ConnectionAuthorizer interface {
+	// AuthorizeConnection refuses with an error. It does not hold up other
+	// connections, nor the listener.
+	AuthorizeConnection(ctx context.Context, r *ConnectionRequest) error
+}
+
 // Authenticator decides whether a client may connect. It is not asked about
 // clients that use enhanced authentication, see [EnhancedAuthenticator].
 type Authenticator interface {
@@ -123,6 +135,13 @@ type ConnectionObserver interface {
 	// ClientDisconnected says why the connection ended; cause is nil after a
 	// DISCONNECT of the client without error.
 	ClientDisconnected(c *Client, cause error)
+}
+
+// RefusalObserver is told of connections that ended before their CONNECT was
+// accepted, whoever ended them, but for those that were too many to be served at
+// all, see [LimitObserver].
+type RefusalObserver interface {
+	ConnectionRefused(r *RefusedConnection)
 }
 
 // SessionObserver is told what becomes of sessions.

@@ -69,7 +69,7 @@ func (b *Broker) serve(l net.Listener, d *door) error {
 		if err != nil {
 			continue // it is closed
 		}
-		c.conn.Start(c)
+		b.start(c, c)
 	}
 }
 
@@ -88,7 +88,11 @@ func (b *Broker) ServeConn(conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	stream.Serve(c)
+	if err := c.letIn(); err != nil {
+		c.Ended(err)
+	} else {
+		stream.Serve(c)
+	}
 	return c.outcome()
 }
 
@@ -99,7 +103,7 @@ func (b *Broker) serveSocket(socket engine.Conn) error {
 		return err
 	}
 	a := awaited{c, make(chan struct{})}
-	socket.Start(a)
+	b.start(c, a)
 	<-a.ended
 	return c.outcome()
 }

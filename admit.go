@@ -1,0 +1,121 @@
+package petrel
+
+import (
+	"errors"
+
+	"github.com/petrelmq/petrel/internal/engine"
+)
+
+// ConnectionRequest describes a connection to a [ConnectionAuthorizer].
+type ConnectionRequest struct {
+	Stage ConnectionStage
+	Peer  Peer
+
+	// Connect is the CONNECT, with the Identity that the client was found to have.
+	// It is there at StageAuthenticated, and is not to be changed.
+	Connect *ConnectRequest
+}
+
+// ConnectionStage says how far a connection has come when it is asked about.
+type ConnectionStage byte
+
+const (
+	// StageAccepted: nothing was read of it. Peer has its addresses and its
+	// listener, and what else is known by then: TLS and the HTTP request of a
+	// WebSocket, but not the TLS of a listener that leaves the handshake to the
+	// first read, as those of package listeners do.
+	StageAccepted ConnectionStage = iota + 1
+
+	// StageSecured: Peer.TLS, which was not known at StageAccepted, is; CONNECT
+	// has come, and nobody has looked at it. Other connections skip this stage.
+	StageSecured
+
+	// StageAuthenticated: the client has proved who it is, in whatever way, and
+	// does not have its session yet.
+	StageAuthenticated
+)
+
+func (s ConnectionStage) String() string {
+	switch s {
+	case StageAccepted:
+		return "accepted"
+	case StageSecured:
+		return "secured"
+	case StageAuthenticated:
+		return "authenticated"
+	}
+	return "unknown"
+}
+
+// RefusedConnection is a connection that ended before its CONNECT was accepted.
+type RefusedConnection struct {
+	Peer     Peer
+	ClientID string     // empty unless there was a CONNECT
+	UserName string     // that it claimed; likewise
+	Reason   ReasonCode // of CONNACK, as 5.0 has it; Success if there was no CONNACK
+	Cause    error      // why it ended
+}
+
+// start serves the connection for h, which is c or has it, if the
+// ConnectionAuthorizers let it in. It does not wait for them.
+func (b *Broker) start(c *Client, h engine.Handler) {
+	if len(b.hooks.admit) == 0 {
+		c.conn.Start(h)
+		return
+	}
+	b.spawn(func() {
+		if err := c.letIn(); err != nil {
+			h.Ended(err)
+			return
+		}
+		c.conn.Start(h)
+	})
+}
+
+// letIn asks the ConnectionAuthorizers about a connection that was accepted.
+func (c *Client) letIn() (err error) {
+	if len(c.broker.hooks.admit) == 0 {
+		return nil
+	}
+	defer func() {
+		if r := recover(); r != nil { // a connection of the host's own that was asked for its addresses
+			c.broker.log.panicked("a connection", r)
+			err = errors.New("petrel: the connection panicked")
+		}
+	}()
+	r := ConnectionRequest{Stage: StageAccepted, Peer: c.Peer()}
+	if r.Peer.TLS != nil && !r.Peer.TLS.HandshakeComplete {
+		r.Peer.TLS, c.unsecured = nil, true
+	}
+	err = c.authorizeConnection(&r)
+	c.dropContext()
+	return err
+}
+
+// secured asks again, when the handshake of TLS is over.
+func (c *Client) secured() error {
+	if !c.unsecured {
+		return nil
+	}
+	c.unsecured = false
+	return c.authorizeConnection(&ConnectionRequest{Stage: StageSecured, Peer: c.Peer()})
+}
+
+// authenticated asks once more, when it is known who the client is.
+func (c *Client) authenticated(cn *connecting) error {
+	if len(c.broker.hooks.admit) == 0 {
+		return nil
+	}
+	connect := cn.request
+	return c.authorizeConnection(&ConnectionRequest{Stage: StageAuthenticated, Peer: connect.Peer, Connect: &connect})
+}
+
+// observeRefusal tells of a connection that ends without having been accepted.
+func (c *Client) observeRefusal(cause error) {
+	b := c.broker
+	if c.phase == connected || len(b.hooks.refusal) == 0 {
+		return
+	}
+	r := RefusedConnection{Peer: c.Peer(), ClientID: c.id, UserName: c.userName, Reason: c.refused, Cause: cause}
+	observe(b, b.hooks.refusal, func(o RefusalObserver) { o.ConnectionRefused(&r) })
+}
