@@ -169,6 +169,7 @@ func (c *Client) ring(now instant) {
 	switch patience {
 	case 0:
 		c.stop(errConnectTimeout)
+		c.conn.Expire()
 		return
 	case noKeepAlive:
 		return

@@ -448,6 +448,7 @@ func (goneConn) Start(engine.Handler)              {}
 func (goneConn) TryWrite(net.Buffers) (int, error) { return 0, net.ErrClosed }
 func (goneConn) Drain(net.Buffers, engine.Writer)  {}
 func (goneConn) Interrupt()                        {}
+func (goneConn) Expire()                           {}
 func (goneConn) Abort()                            {}
 func (goneConn) Close(time.Duration)               {}
 

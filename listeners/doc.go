@@ -15,6 +15,12 @@
 // accepted them. No listener does I/O with a client inside Accept: a slow TLS
 // or WebSocket handshake holds up nobody else.
 //
+// # Certificates
+//
+// [Certificates] are those of a TLS or wss listener, with a client CA and
+// revocation lists, from files that are read again by [Certificates.Reload] or
+// when [Certificates.Watch] sees that they have changed. Open connections stay.
+//
 // # WebSocket
 //
 // A [WebSocket] is both an [net/http.Handler] and a net.Listener: mount it on

@@ -2,11 +2,8 @@ package listeners
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
-	"os"
 )
 
 // alpnMQTT is the protocol name registered with IANA for MQTT over TLS.
@@ -16,9 +13,10 @@ const alpnMQTT = "mqtt"
 //
 // The config must be able to produce a certificate. It is cloned, so the
 // caller keeps it; in the clone an empty NextProtos becomes "mqtt", which
-// refuses clients that offer only other protocols but not clients that offer
-// none, and a zero MinVersion becomes TLS 1.2. A config that
-// GetConfigForClient returns is used as it is.
+// refuses clients that offer only other protocols, with no_application_protocol
+// as RFC 7301, section 3.2, asks for, but not clients that offer none; and a
+// zero MinVersion becomes TLS 1.2. A config that GetConfigForClient returns is
+// used as it is.
 //
 // Accept does not wait for the handshake: it happens on the first Read or
 // Write of the connection, under that connection's deadlines, and its errors
@@ -39,35 +37,14 @@ func TLS(addr string, config *tls.Config) (net.Listener, error) {
 // certFile and its private key in keyFile. With a clientCAFile, every client
 // must present a certificate that chains to one in that file; when it is
 // empty, clients are not asked for one. The files are read once, before
-// TLSFiles listens; an error names the file it is about.
+// TLSFiles listens; an error names the file it is about. [LoadCertificates] is
+// for files that change while the listener is open, and for revocation lists.
 func TLSFiles(addr, certFile, keyFile, clientCAFile string) (net.Listener, error) {
-	config, err := loadConfig(certFile, keyFile, clientCAFile)
+	c, err := LoadCertificates(CertificateFiles{Certificate: certFile, Key: keyFile, ClientCA: clientCAFile})
 	if err != nil {
 		return nil, err
 	}
-	return TLS(addr, config)
-}
-
-// loadConfig makes a config of what the files hold now.
-func loadConfig(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("listeners: load certificate %s with key %s: %w", certFile, keyFile, err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{cert}}
-	if clientCAFile == "" {
-		return config, nil
-	}
-	pem, err := os.ReadFile(clientCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("listeners: load client CA: %w", err)
-	}
-	config.ClientCAs = x509.NewCertPool()
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("listeners: load client CA: no certificate in %s", clientCAFile)
-	}
-	config.ClientAuth = tls.RequireAndVerifyClientCert
-	return config, nil
+	return TLS(addr, c.Config())
 }
 
 // serverConfig returns a copy of config, checked and with defaults filled in.

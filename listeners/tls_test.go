@@ -187,9 +187,25 @@ func newAuthority(t *testing.T) *authority {
 		Subject:               pkix.Name{CommonName: "authority"},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageCertSign,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SubjectKeyId:          []byte{1},
 	}, key)
 	return a
+}
+
+// subordinate makes an authority that this one vouches for.
+func (a *authority) subordinate(t *testing.T, name string, serial int64) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	return &authority{key: key, cert: a.sign(t, &x509.Certificate{
+		SerialNumber:          big.NewInt(serial),
+		Subject:               pkix.Name{CommonName: name},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SubjectKeyId:          []byte{2},
+	}, key)}
 }
 
 func (a *authority) sign(t *testing.T, template *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
@@ -209,10 +225,15 @@ func (a *authority) sign(t *testing.T, template *x509.Certificate, key *ecdsa.Pr
 // issue makes a certificate for 127.0.0.1 that serves both sides.
 func (a *authority) issue(t *testing.T, name string) tls.Certificate {
 	t.Helper()
+	return a.issueSerial(t, name, 2)
+}
+
+func (a *authority) issueSerial(t *testing.T, name string, serial int64) tls.Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	cert := a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(2),
+		SerialNumber: big.NewInt(serial),
 		Subject:      pkix.Name{CommonName: name},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage:     x509.KeyUsageDigitalSignature,

@@ -34,7 +34,7 @@ type config struct {
 }
 
 // tlsFiles are the names of PEM files.
-type tlsFiles struct{ certificate, key, clientCA string }
+type tlsFiles struct{ certificate, key, clientCA, crl string }
 
 func defaults() config {
 	return config{ws: []string{"127.0.0.1:8083"}, anonymous: localOnly}

@@ -38,6 +38,7 @@ func (c *config) keys() keys {
 			"certificate": &c.tlsFiles.certificate,
 			"key":         &c.tlsFiles.key,
 			"clientCA":    &c.tlsFiles.clientCA,
+			"crl":         &c.tlsFiles.crl,
 		},
 		"authentication": keys{
 			"anonymous":    &c.anonymous,
@@ -109,7 +110,7 @@ func (c *config) readFile(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%w", name, err)
 	}
-	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.passwords, &c.acl, &c.data} {
+	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.tlsFiles.crl, &c.passwords, &c.acl, &c.data} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(name), *path)
 		}

@@ -101,6 +101,10 @@ func listen(c *config, a *access, log *slog.Logger) (open []net.Listener, err er
 			log.Info("not listening on [::1]:1883: this machine has no IPv6")
 		}
 	}
+	var secure, secureWeb *tls.Config
+	if a.tls != nil {
+		secure, secureWeb = a.tls.Config(), a.tls.Config("http/1.1")
+	}
 	ws := func(config *tls.Config) func(string) (net.Listener, error) {
 		return func(address string) (net.Listener, error) {
 			options := c.web
@@ -114,9 +118,9 @@ func listen(c *config, a *access, log *slog.Logger) (open []net.Listener, err er
 		open      func(address string) (net.Listener, error)
 	}{
 		{"tcp", tcp, listeners.TCP},
-		{"tls", c.tls, func(address string) (net.Listener, error) { return listeners.TLS(address, a.tlsConfig("mqtt")) }},
+		{"tls", c.tls, func(address string) (net.Listener, error) { return listeners.TLS(address, secure) }},
 		{"websocket", c.ws, ws(nil)},
-		{"secure-websocket", c.wss, ws(a.tlsConfig("http/1.1"))},
+		{"secure-websocket", c.wss, ws(secureWeb)},
 		{"unix", c.unix, func(path string) (net.Listener, error) { return listeners.Unix(path, 0o660) }},
 	} {
 		for _, address := range door.addresses {

@@ -79,6 +79,10 @@ type Conn interface {
 	// Interrupt ends the connection soon, with [ErrInterrupted].
 	Interrupt()
 
+	// Expire is Interrupt for a connection to which nothing is to be said any
+	// more: a write that waits fails too, such as one of a TLS handshake.
+	Expire()
+
 	// Abort ends it at once: reads and writes that are waiting fail.
 	Abort()
 

@@ -184,6 +184,8 @@ func (s *socket) Interrupt() {
 	}
 }
 
+func (s *socket) Expire() { s.Interrupt() } // reads do not write here
+
 // readable is called by the loop when there is input, or an end.
 func (s *socket) readable(r *Round) {
 	for !s.turn.CompareAndSwap(nobody, somebody) {

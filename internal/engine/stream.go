@@ -46,6 +46,8 @@ func (s *Stream) TryWrite(v net.Buffers) (int, error) {
 
 func (s *Stream) Interrupt() { s.SetReadDeadline(time.Unix(1, 0)) }
 
+func (s *Stream) Expire() { s.SetDeadline(time.Unix(1, 0)) }
+
 func (s *Stream) Abort() { s.Conn.Close() }
 
 func (s *Stream) Close(patience time.Duration) {
