@@ -43,7 +43,8 @@ type WebSocketOptions struct {
 	// Behind a proxy that changes the Host header a list is needed.
 	//
 	// Requests without an Origin header are accepted in any case: browsers
-	// always send one, programs rarely do.
+	// always send one, programs rarely do. Those that do need an entry as well:
+	// Paho for Python sends "https://" and the broker's host and port.
 	Origins []string
 
 	// AllowAnyOrigin accepts the pages of every web site. A page may then use
