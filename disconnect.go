@@ -72,6 +72,11 @@ func (c *Client) logEnd(cause error) {
 	if cause == nil || isNetworkError(cause) || errors.Is(cause, packets.ServerShuttingDown) || errors.Is(cause, packets.SessionTakenOver) {
 		level = slog.LevelDebug
 	}
+	if level == slog.LevelInfo && c.phase != connected {
+		if _, ok := c.broker.log.often.take(); !ok {
+			return // who is refused comes again, as often as it likes
+		}
+	}
 	c.broker.log.Log(context.Background(), level, "petrel: connection ended", "client", c.id, "address", addressOf(c), c.door.attr(), "cause", cause)
 }
 

@@ -13,6 +13,7 @@ import (
 var (
 	_ petrel.Authenticator = AllowAll{}
 	_ petrel.Authenticator = AllowLocal{}
+	_ petrel.Authenticator = Anonymous{}
 )
 
 // AllowAll is an [petrel.Authenticator] that admits every client, whatever
@@ -38,6 +39,24 @@ type AllowLocal struct{}
 func (AllowLocal) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {
 	if !isLocal(r.Peer.RemoteAddr) || r.Peer.Proxy != nil && !isLocal(r.Peer.Proxy.Addr) {
 		return packets.NotAuthorized
+	}
+	return nil
+}
+
+// Anonymous is an [petrel.Authenticator] that admits the clients that claim
+// nothing, with neither a user name nor a password, and refuses all others with
+// [packets.BadUserNameOrPassword]. Beside another authenticator it lets in who
+// gives no credentials, but nobody with wrong ones:
+//
+//	auth.AnyOf(users, auth.Anonymous{})
+//
+// The identity of these clients is empty, and so one for all of them.
+type Anonymous struct{}
+
+// Authenticate admits the client if it gives no credentials.
+func (Anonymous) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {
+	if r.HasUserName || r.HasPassword {
+		return packets.BadUserNameOrPassword
 	}
 	return nil
 }

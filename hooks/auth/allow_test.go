@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"net"
 	"testing"
 
@@ -23,6 +24,27 @@ func TestAllowAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NoError(t, auth.AllowAll{}.Authenticate(t.Context(), r))
+		})
+	}
+}
+
+func TestAnonymous(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		r    petrel.ConnectRequest
+		want error
+	}{
+		{"no credentials", petrel.ConnectRequest{ClientID: "c"}, nil},
+		{"a user name", petrel.ConnectRequest{HasUserName: true, UserName: "x"}, packets.BadUserNameOrPassword},
+		{"an empty user name", petrel.ConnectRequest{HasUserName: true}, packets.BadUserNameOrPassword},
+		{"a password alone", petrel.ConnectRequest{HasPassword: true}, packets.BadUserNameOrPassword},
+		{"both", petrel.ConnectRequest{HasUserName: true, UserName: "x", HasPassword: true}, packets.BadUserNameOrPassword},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			assert.Equal(t, tc.want, auth.Anonymous{}.Authenticate(t.Context(), &tc.r))
+			refuses := authenticator(func(context.Context, *petrel.ConnectRequest) error { return packets.NotAuthorized })
+			err := auth.AnyOf(refuses, auth.Anonymous{}).Authenticate(t.Context(), &tc.r)
+			assert.Equal(t, tc.want == nil, err == nil, "beside one that refuses")
 		})
 	}
 }

@@ -2,7 +2,8 @@
 // client may do.
 //
 // [AllowAll] and [AllowLocal] look at no credentials: the first admits
-// everybody, the second everybody on this machine. [PasswordFile] admits the
+// everybody, the second everybody on this machine. [Anonymous] admits those who
+// give no credentials. [PasswordFile] admits the
 // users of a file that mosquitto_passwd made. [AnyOf] makes one authenticator of
 // several, for brokers where it is enough that one of them admits the client:
 //
