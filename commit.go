@@ -165,7 +165,7 @@ var errNotKept = errors.New("petrel: the store failed")
 // notKept is the error for clients whose packets cannot be made safe.
 func notKept(err error) error {
 	code := packets.UnspecifiedError
-	if errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		code = packets.QuotaExceeded
 	}
 	// Without err itself in the tree, which can look like an error of the network.

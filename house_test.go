@@ -95,8 +95,9 @@ var houseImports = map[string][]string{
 	"conformance/report": {"conformance"},
 
 	// For tests, of the repository and of hosts.
-	"internal/brokertest": {".", "packets", "topics"},
-	"petreltest":          {".", "hooks/auth", "listeners", "packets", "topics"},
+	"internal/brokertest":   {".", "packets", "topics"},
+	"petreltest":            {".", "hooks/auth", "listeners", "packets", "topics"},
+	"hooks/store/storetest": {".", "hooks/auth", "internal/brokertest", "packets", "topics"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -133,7 +135,7 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) error {
 		return nil
 	}
 	s.db.NoSync = !b.Sync() // read by nothing but the commit below
-	return s.db.Update(func(tx *bbolt.Tx) error {
+	return withCause(s.db.Update(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketName)
 		for c := range b.Changes() {
 			var err error
@@ -147,8 +149,24 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) error {
 			}
 		}
 		return nil
-	})
+	}))
 }
+
+// withCause puts back into the tree of err that there was no room for the file to
+// grow, of which bbolt keeps no more than the text.
+func withCause(err error) error {
+	for _, cause := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if err != nil && !errors.Is(err, cause) && strings.HasSuffix(err.Error(), cause.Error()) {
+			return caused{err, cause}
+		}
+	}
+	return err
+}
+
+type caused struct{ err, cause error }
+
+func (c caused) Error() string   { return c.err.Error() }
+func (c caused) Unwrap() []error { return []error{c.err, c.cause} }
 
 // Close is that of [petrel.Store]. It may be called more than once.
 func (s *Store) Close() error { return s.close() }

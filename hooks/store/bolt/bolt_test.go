@@ -29,6 +29,10 @@ func open(dir string) (petrel.Store, error) {
 
 func TestStore(t *testing.T) { storetest.Run(t, open) }
 
+// TestKilled is that of examples/broker.
+
+func TestFull(t *testing.T) { storetest.RunFull(t, open, true) }
+
 // fill puts n records into a new store and returns the directory.
 func fill(t *testing.T, n int) string {
 	dir := filepath.Join(t.TempDir(), "data")

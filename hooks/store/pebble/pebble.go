@@ -153,8 +153,8 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) (err error) {
 		return s.failed
 	}
 	defer func() {
-		if f, ok := recover().(fatal); ok { // Pebble does not go on after a write that failed
-			s.failed = fmt.Errorf("petrel: commit: %s", string(f))
+		if f, ok := recover().(*fatal); ok { // Pebble does not go on after a write that failed
+			s.failed = fmt.Errorf("petrel: commit: %w", f)
 			err = s.failed
 		}
 	}()
@@ -183,7 +183,13 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) (err error) {
 func (s *Store) Close() error { return s.close() }
 
 // fatal is what Pebble panics with when it cannot go on.
-type fatal string
+type fatal struct {
+	text   string
+	causes []error
+}
+
+func (f *fatal) Error() string   { return f.text }
+func (f *fatal) Unwrap() []error { return f.causes }
 
 type logger struct{ *slog.Logger }
 
@@ -195,5 +201,11 @@ func (l logger) Errorf(format string, args ...any) {
 
 func (l logger) Fatalf(format string, args ...any) {
 	l.Errorf(format, args...)
-	panic(fatal(fmt.Sprintf(format, args...)))
+	f := &fatal{text: fmt.Sprintf(format, args...)}
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			f.causes = append(f.causes, err)
+		}
+	}
+	panic(f)
 }

@@ -27,6 +27,10 @@ func open(dir string) (petrel.Store, error) {
 
 func TestStore(t *testing.T) { storetest.Run(t, open) }
 
+func TestKilled(t *testing.T) { storetest.RunKilled(t, open) }
+
+func TestFull(t *testing.T) { storetest.RunFull(t, open, false) }
+
 func TestOnlyTheOwnerMayRead(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return // which has no such modes
