@@ -15,6 +15,7 @@ type enhanced struct {
 	method   string                 // Authentication Method of the CONNECT
 	exchange AuthenticationExchange // of CONNECT, or of a re-authentication; nil if there is none now
 	pending  *connecting            // a CONNECT that waits for the end of its exchange
+	again    *ConnectRequest        // of a re-authentication
 	rounds   int                    // of a re-authentication
 }
 
@@ -65,6 +66,7 @@ func (c *Client) continueConnect(bt *batch, data []byte) error {
 	if step.Identity != "" {
 		cn.request.Identity = step.Identity
 	}
+	cn.request.Expires = step.Expires
 	c.enhanced.exchange, c.enhanced.pending = nil, nil
 	c.phase = awaitConnect
 	return c.accept(bt, cn, step.Data)
@@ -151,7 +153,7 @@ func (c *Client) reauthenticate(bt *batch, flags byte, body []byte) error {
 	if err != nil {
 		return refusedAgain(err)
 	}
-	c.enhanced.exchange, c.enhanced.rounds = x, 0
+	c.enhanced.exchange, c.enhanced.again, c.enhanced.rounds = x, r, 0
 	return c.continueReauthentication(bt, clone(p.AuthenticationData))
 }
 
@@ -169,7 +171,13 @@ func (c *Client) continueReauthentication(bt *batch, data []byte) error {
 	case step.Identity != "" && step.Identity != c.identity:
 		return &packets.Error{Code: packets.NotAuthorized, Detail: "re-authentication as somebody else"}
 	}
-	c.enhanced.exchange = nil
+	r := c.enhanced.again
+	c.enhanced.exchange, c.enhanced.again = nil, nil
+	r.Expires = step.Expires
+	if err := c.prove(r); err != nil {
+		return err
+	}
+	c.watch(c.broker.alarms.now())
 	c.sendAuth(bt, packets.Success, step.Data)
 	return nil
 }

@@ -234,9 +234,11 @@ func (b *Broker) authenticate(ctx context.Context, d *door, r *ConnectRequest) e
 		return packets.NotAuthorized // only enhanced authentication admits
 	}
 	for _, h := range d.authenticate {
+		until := r.Expires
 		if err := b.decideAside(ctx, h, func(ctx context.Context) error { return h.Authenticate(ctx, r) }); err != nil {
 			return err
 		}
+		r.Expires = earlier(until, r.Expires)
 	}
 	return nil
 }

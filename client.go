@@ -21,7 +21,7 @@ type Client struct {
 	conn   engine.Conn
 	door   *door // by which it came in
 	out    outbound
-	alarm  alarm // connect time-out, keep alive
+	alarm  alarm // connect time-out, keep alive, end of the credentials
 
 	// Settled by CONNECT.
 	id       string
@@ -30,6 +30,7 @@ type Client struct {
 	session  *session
 	enhanced *enhanced // nil unless the CONNECT had an Authentication Method
 	since    instant   // of the connection
+	proof    atomic.Pointer[proof]
 
 	// The read side: touched by whoever handles this connection, one at a time.
 	aliasesIn [][]byte // topics by topic alias
@@ -163,26 +164,55 @@ func (c *Client) ended(err error) {
 	c.endLifeLocked()
 }
 
-// ring is called when the connect time-out or the keep alive may have passed.
+// ring is called when the connect time-out, the keep alive or the credentials of
+// the client may have ended.
 func (c *Client) ring(now instant) {
-	patience := time.Duration(c.keepAlive.Load())
-	switch patience {
-	case 0:
+	if c.keepAlive.Load() == 0 {
 		c.stop(errConnectTimeout)
 		c.conn.Expire()
 		return
-	case noKeepAlive:
+	}
+	if until := c.until(); until != 0 && until <= now {
+		c.stop(errCredentialsExpired)
 		return
 	}
-	due := instant(c.lastSeen.Load()).after(patience)
-	if c.busy.Load() {
-		due = now.after(patience) // what came meanwhile has not been looked at
-	}
-	if due > now {
-		c.broker.alarms.set(&c.alarm, due)
+	if due := c.silent(now); due != 0 && due <= now {
+		c.stop(packets.KeepAliveTimeout)
 		return
 	}
-	c.stop(packets.KeepAliveTimeout)
+	c.watch(now)
+}
+
+// silent is when the silence of the client lasts too long; 0 means never.
+func (c *Client) silent(now instant) instant {
+	patience := time.Duration(c.keepAlive.Load())
+	switch {
+	case patience == noKeepAlive:
+		return 0
+	case c.busy.Load():
+		return now.after(patience) // what came meanwhile has not been looked at
+	}
+	return instant(c.lastSeen.Load()).after(patience)
+}
+
+// watch sets the alarm for what may end the connection next.
+func (c *Client) watch(now instant) {
+	for {
+		p := c.proof.Load()
+		at := c.silent(now)
+		if until := c.until(); until != 0 && (at == 0 || until < at) {
+			at = until
+		}
+		if at != 0 {
+			c.broker.alarms.set(&c.alarm, at)
+		}
+		if at == 0 || c.ending.Load() {
+			c.broker.alarms.stop(&c.alarm)
+		}
+		if c.proof.Load() == p {
+			return // or a re-authentication was faster
+		}
+	}
 }
 
 // noKeepAlive says that the client need not show that it lives.

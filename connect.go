@@ -194,6 +194,9 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b := c.broker
 	c.identity, c.userName = cn.request.Identity, cn.request.UserName
 	c.hadExpiry = cn.expiry != 0
+	if err := c.prove(&cn.request); err != nil {
+		return c.refuse(err)
+	}
 	if err := c.authenticated(cn); err != nil {
 		return c.refuse(err)
 	}
@@ -303,12 +306,10 @@ func (c *Client) setKeepAlive(seconds uint16) uint16 {
 	c.lastSeen.Store(int64(now))
 	if seconds == 0 {
 		c.keepAlive.Store(noKeepAlive)
-		c.broker.alarms.stop(&c.alarm)
-		return 0
+	} else {
+		c.keepAlive.Store(int64(time.Duration(seconds) * time.Second * 3 / 2))
 	}
-	patience := time.Duration(seconds) * time.Second * 3 / 2
-	c.keepAlive.Store(int64(patience))
-	c.broker.alarms.set(&c.alarm, now.after(patience))
+	c.watch(now)
 	return seconds
 }
 

@@ -3,7 +3,6 @@ package petrel
 import (
 	"context"
 	"crypto/tls"
-	"log/slog"
 	"net"
 	"time"
 
@@ -67,6 +66,10 @@ type AuthenticationStep struct {
 	Data     []byte // sent to the client; nil for none
 	Done     bool   // the client has proved who it is
 	Identity string // with Done: who that is; empty means the user name
+
+	// Expires, with Done, is as in [ConnectRequest]. After a re-authentication it
+	// takes the place of the end that was set before; zero means that there is none.
+	Expires time.Time
 }
 
 // AuthenticationRequest describes the start of an enhanced authentication.
@@ -220,14 +223,15 @@ type ConnectRequest struct {
 	// It starts as the user name, with a password or without; a hook may set it,
 	// and should where devices put something else into the user name.
 	Identity string
+
+	// Expires may be set to the end of the credentials: then the client is
+	// disconnected, a 5.0 client with 0xA0, unless it proves itself again before.
+	// Of several hooks the one that sets the earliest end is heeded. Zero means
+	// that there is none.
+	Expires time.Time
+
+	values *value // see SetValue
 }
-
-// Secret is a password; it prints as stars.
-type Secret []byte
-
-func (Secret) String() string       { return "***" }
-func (Secret) GoString() string     { return "***" }
-func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
 
 // Peer is what is known of the client at the other end of a connection. Behind a
 // trusted proxy (Proxy is not nil) RemoteAddr and LocalAddr are what the proxy
