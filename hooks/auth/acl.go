@@ -178,6 +178,8 @@ func parseACL(path string, text []byte) (*acl, error) {
 	return a, nil
 }
 
+var errSharedRule = errors.New("a shared subscription has the rights of the filter in it, and none of its own")
+
 // add adds what follows the keyword of a rule to the rights.
 func (a *acl) add(to *rights, text string, compile func(filter string) rule) error {
 	word, filter := cutWord(text)
@@ -194,7 +196,7 @@ func (a *acl) add(to *rights, text string, compile func(filter string) rule) err
 		return err
 	}
 	if _, _, shared := topics.SplitShared(filter); shared {
-		return errors.New("a shared subscription has the rights of the filter in it, and none of its own")
+		return errSharedRule
 	}
 	to.add(what, compile(filter))
 	a.rules++

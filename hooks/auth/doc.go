@@ -16,6 +16,7 @@
 //
 // [ACLFile] allows clients to publish and to subscribe, as an acl_file of
 // mosquitto says. Without it, or another authorizer, everybody may do everything.
+// [Grants] are the same for one client, for hooks that know its rights from elsewhere.
 //
 // Both files can be read again while the broker runs.
 package auth

@@ -53,3 +53,8 @@ func ParseACLFile(path string, text []byte) (*ACLFile, error) {
 func (f *ACLFile) Decide(id, identity string, r *petrel.AccessRequest) error {
 	return f.decide(subject{id, identity}, r)
 }
+
+// Decide is Authorize for a client that is made up.
+func (g *Grants) Decide(id, identity string, r *petrel.AccessRequest) error {
+	return g.decide(subject{id, identity}, r)
+}
