@@ -162,15 +162,12 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, &refusal{http.StatusInternalServerError, "connection cannot be upgraded: " + err.Error()})
 		return
 	}
-	// Whom a PROXY header names is known since the request was read, and not
-	// when the HTTP server looked.
-	if peer := raw.RemoteAddr().String(); peer != r.RemoteAddr {
-		r.RemoteAddr = peer
-		if h.remote, err = forwardedAddr(r, s.opts.TrustedProxies, s.opts.ProxyHeader); err != nil {
-			s.logRefusal(r, 0, err.Error())
-			_ = raw.Close()
-			return
-		}
+	// Not r.RemoteAddr: the server has set it before a PROXY header was read.
+	peer := raw.RemoteAddr()
+	remote, err := forwardedAddr(peer, r.Header, s.opts.TrustedProxies, s.opts.ProxyHeader)
+	if err != nil {
+		s.refuseHijacked(raw, r, &refusal{http.StatusBadRequest, err.Error()})
+		return
 	}
 	if err := h.answer(raw, s.opts.HandshakeTimeout); err != nil {
 		s.logRefusal(r, 0, "the answer cannot be sent: "+err.Error())
@@ -184,7 +181,7 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		peeked, _ := buf.Reader.Peek(n) // cannot fail, n are there
 		ahead = slices.Clone(peeked)
 	}
-	c := &wsConn{raw: raw, request: detach(r), remote: h.remote, ahead: ahead}
+	c := &wsConn{raw: raw, request: detach(r, peer), remote: remote, ahead: ahead}
 	var conn net.Conn = c
 	if r.TLS != nil {
 		conn = wsTLSConn{c}
@@ -199,9 +196,10 @@ func (s *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // detach returns r for use after the handler has returned: not cancelled, but
 // with the values of its context, and without a body that would keep the
 // buffers of the HTTP server alive.
-func detach(r *http.Request) *http.Request {
+func detach(r *http.Request, peer net.Addr) *http.Request {
 	r = r.WithContext(context.WithoutCancel(r.Context()))
 	r.Body = http.NoBody
+	r.RemoteAddr = peer.String()
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -14,7 +15,6 @@ import (
 type upgrade struct {
 	key      string // of the client, RFC 6455, section 4.1
 	protocol string
-	remote   net.Addr // nil means that of the socket
 }
 
 // refusal is why a request is not upgraded.
@@ -44,11 +44,7 @@ func (s *WebSocket) admit(r *http.Request) (upgrade, *refusal) {
 	if protocol == "" {
 		return upgrade{}, &refusal{http.StatusBadRequest, "no usable subprotocol: offer mqtt"}
 	}
-	remote, err := forwardedAddr(r, s.opts.TrustedProxies, s.opts.ProxyHeader)
-	if err != nil {
-		return upgrade{}, &refusal{http.StatusBadRequest, err.Error()}
-	}
-	return upgrade{r.Header.Get("Sec-WebSocket-Key"), protocol, remote}, nil
+	return upgrade{r.Header.Get("Sec-WebSocket-Key"), protocol}, nil
 }
 
 // checkUpgrade holds a request to RFC 6455, section 4.2.1.
@@ -135,5 +131,21 @@ func (s *WebSocket) refuse(w http.ResponseWriter, r *http.Request, why *refusal)
 		w.Header().Set("Allow", http.MethodGet)
 	}
 	http.Error(w, why.reason, why.status)
+	s.logRefusal(r, why.status, why.reason)
+}
+
+// refuseHijacked is refuse for a connection that the HTTP server has given away.
+func (s *WebSocket) refuseHijacked(raw net.Conn, r *http.Request, why *refusal) {
+	if s.opts.HandshakeTimeout > 0 {
+		_ = raw.SetDeadline(time.Now().Add(s.opts.HandshakeTimeout)) // on failure the write fails too
+	}
+	answer := http.Response{
+		StatusCode: why.status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: http.Header{},
+		Body: io.NopCloser(strings.NewReader(why.reason)), ContentLength: int64(len(why.reason)),
+	}
+	answer.Header.Set("Content-Type", "text/plain; charset=utf-8")
+	answer.Header.Set("X-Content-Type-Options", "nosniff")
+	_ = answer.Write(raw) // the log says it as well
+	_ = raw.Close()
 	s.logRefusal(r, why.status, why.reason)
 }

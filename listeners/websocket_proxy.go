@@ -21,14 +21,13 @@ func checkProxies(trusted []netip.Prefix) error {
 }
 
 // forwardedAddr returns where a request comes from, as trusted proxies say. Nil
-// means that they say nothing: it comes from its peer.
+// means that they say nothing: it comes from peer.
 //
 // Each proxy adds the address of its own peer at the end. So the list is read
 // from there, as long as the one who has added an entry is trusted: what a
 // client has put before cannot matter.
-func forwardedAddr(r *http.Request, trusted []netip.Prefix, header string) (net.Addr, error) {
-	peer, err := parseAddrPort(r.RemoteAddr)
-	if err != nil || !isTrusted(trusted, peer) {
+func forwardedAddr(peer net.Addr, h http.Header, trusted []netip.Prefix, header string) (net.Addr, error) {
+	if from, err := parseAddrPort(peer.String()); err != nil || !isTrusted(trusted, from) {
 		return nil, nil
 	}
 	split := splitAddresses
@@ -36,7 +35,7 @@ func forwardedAddr(r *http.Request, trusted []netip.Prefix, header string) (net.
 		split = splitForwarded
 	}
 	var list []string
-	for _, line := range r.Header.Values(header) {
+	for _, line := range h.Values(header) {
 		nodes, err := split(line)
 		if err != nil {
 			return nil, fmt.Errorf("header %s of a trusted proxy: %w", header, err)

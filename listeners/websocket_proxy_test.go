@@ -2,10 +2,16 @@ package listeners_test
 
 import (
 	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,8 +68,8 @@ func TestWebSocketForwardedAddress(t *testing.T) {
 		t.Run(test.header+" "+test.name, func(t *testing.T) {
 			r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(handshake("/mqtt", test.lines...))))
 			require.NoError(t, err)
-			r.RemoteAddr = test.peer
-			addr, err := listeners.ForwardedAddr(r, proxies, test.header)
+			peer := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(test.peer))
+			addr, err := listeners.ForwardedAddr(peer, r.Header, proxies, test.header)
 			switch {
 			case test.want == "refused":
 				require.ErrorContains(t, err, test.header)
@@ -109,9 +115,16 @@ func TestWebSocketRemoteAddrBehindProxy(t *testing.T) {
 
 // A proxy that is trusted and not understood makes nobody local.
 func TestWebSocketHeaderOfAProxyNotUnderstood(t *testing.T) {
-	ws := closing(t, listeners.NewWebSocket(listeners.WebSocketOptions{TrustedProxies: proxies}))
-	request := handshake("/mqtt", "Sec-WebSocket-Protocol: mqtt", "X-Forwarded-For: unknown")
-	require.Equal(t, http.StatusBadRequest, ask(t, ws, request, "127.0.0.1:5").Code)
+	logger, lines := logged(t, slog.LevelInfo)
+	ws := closing(t, listeners.NewWebSocket(listeners.WebSocketOptions{TrustedProxies: proxies, Logger: logger}))
+	response := respond(t, ws, handshake("/mqtt", "Sec-WebSocket-Protocol: mqtt", "X-Forwarded-For: unknown"))
+	require.Equal(t, http.StatusBadRequest, response.StatusCode)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"unknown" is no address`)
+	require.Eventually(t, func() bool { return len(lines()) == 1 }, patience, time.Millisecond)
+	require.Contains(t, lines()[0]["reason"], "X-Forwarded-For")
+	require.EqualValues(t, http.StatusBadRequest, lines()[0]["status"])
 }
 
 func TestWebSocketTrustedProxiesThatCannotBeMeant(t *testing.T) {
@@ -134,8 +147,8 @@ func FuzzForwardedAddr(f *testing.F) {
 		} {
 			for _, a := range added {
 				for _, values := range [][]string{{sent + ", " + a}, {sent + "," + a}, {sent, a}} {
-					r := &http.Request{RemoteAddr: "10.1.2.3:5", Header: http.Header{header: values}}
-					addr, err := listeners.ForwardedAddr(r, proxies, header)
+					peer := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 5}
+					addr, err := listeners.ForwardedAddr(peer, http.Header{header: values}, proxies, header)
 					if err == nil && !strings.HasPrefix(addr.String(), "203.0.113.1:") {
 						t.Fatalf("%s: %q gives %v", header, values, addr)
 					}
@@ -143,4 +156,31 @@ func FuzzForwardedAddr(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A proxy that speaks the PROXY protocol adds no header: the header is what its
+// client sends, and the client is who the proxy says.
+func TestWebSocketBehindProxyProtocol(t *testing.T) {
+	tcp, err := listeners.TCP("127.0.0.1:0")
+	require.NoError(t, err)
+	l, err := listeners.ProxyProtocol(tcp, listeners.ProxyOptions{Trusted: proxies})
+	require.NoError(t, err)
+	ws := closing(t, listeners.NewWebSocket(listeners.WebSocketOptions{TrustedProxies: proxies}))
+	host := httptest.NewUnstartedServer(ws)
+	require.NoError(t, host.Listener.Close())
+	host.Listener = l
+	host.Start()
+	t.Cleanup(host.Close)
+	for source, want := range map[string]string{
+		"198.51.100.7": "198.51.100.7:4711", // a client with a header that it has made up
+		"10.1.0.7":     "203.0.113.1:0",     // a proxy of HTTP that is trusted
+	} {
+		conns, _ := accepting(ws)
+		client := closing(t, dialTCP(t, tcp.Addr().String()))
+		_, err = fmt.Fprintf(client, "PROXY TCP4 %s 192.0.2.1 4711 443\r\n%s", source,
+			handshake("/", "Sec-WebSocket-Protocol: mqtt", "X-Forwarded-For: 203.0.113.1"))
+		require.NoError(t, err)
+		server := closing(t, receive(t, conns))
+		require.Equal(t, want, server.RemoteAddr().String())
+	}
 }
