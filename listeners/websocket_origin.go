@@ -49,7 +49,7 @@ func parseOrigins(opts WebSocketOptions) ([]origin, error) {
 			err = errors.New(`a * is possible as the first label of the host and as the port`)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("Origins: %q: %w", s, err)
+			return nil, fmt.Errorf("entry %q of Origins: %w", s, err)
 		}
 		list = append(list, o)
 	}

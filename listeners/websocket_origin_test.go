@@ -108,7 +108,7 @@ func TestWebSocketOptionsThatCannotBeMeant(t *testing.T) {
 		opts listeners.WebSocketOptions
 		want string
 	}{
-		{"host alone", listeners.WebSocketOptions{Origins: []string{"app.example"}}, `Origins: "app.example"`},
+		{"host alone", listeners.WebSocketOptions{Origins: []string{"app.example"}}, `entry "app.example" of Origins`},
 		{"path", listeners.WebSocketOptions{Origins: []string{"https://app.example/"}}, "only scheme, host and port"},
 		{"star for the host", listeners.WebSocketOptions{Origins: []string{"https://*"}}, "first label"},
 		{"star inside", listeners.WebSocketOptions{Origins: []string{"https://a.*.example"}}, "first label"},

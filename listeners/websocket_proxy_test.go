@@ -182,5 +182,6 @@ func TestWebSocketBehindProxyProtocol(t *testing.T) {
 		require.NoError(t, err)
 		server := closing(t, receive(t, conns))
 		require.Equal(t, want, server.RemoteAddr().String())
+		require.Equal(t, source+":4711", server.(requester).Request().RemoteAddr)
 	}
 }

@@ -169,7 +169,7 @@ func TestOriginsAreChecked(t *testing.T) {
 	c, err := parse([]string{"-config", write(t, `{"websocket": {"origins": ["app.example.com"]}}`)}, io.Discard)
 	require.NoError(t, err)
 	_, _, err = prepare(&c, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, `Origins: "app.example.com"`)
+	require.ErrorContains(t, err, `entry "app.example.com" of Origins`)
 }
 
 func TestOriginsReachTheListener(t *testing.T) {
