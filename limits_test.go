@@ -229,12 +229,12 @@ func TestLimitsPerIdentityReturn(t *testing.T) {
 			return c
 		}
 		full := packets.QuotaExceeded
-		one := must(0, "u", "1", true)
+		must(0, "u", "1", true)
 		must(0, "u", "2", false)
 		must(full, "u", "3", false)
-		must(0, "other", "3", false)  // somebody else
-		one = must(0, "u", "1", true) // takes over
-		one = must(0, "u", "1", true)
+		must(0, "other", "3", false) // somebody else
+		must(0, "u", "1", true)      // takes over
+		one := must(0, "u", "1", true)
 		must(full, "u", "4", false)
 		one.Drop() // its session stays
 		synctest.Wait()

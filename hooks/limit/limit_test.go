@@ -59,7 +59,7 @@ func TestPerAddress(t *testing.T) {
 		require.EqualValues(t, 2, l.Refused())
 		time.Sleep(500*time.Millisecond - 1)
 		require.False(t, opens(l, a))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, 1, run(func() bool { return opens(l, a) }))
 		time.Sleep(time.Second)
 		require.Equal(t, 2, run(func() bool { return opens(l, a) }))
@@ -179,7 +179,7 @@ func TestManyAddresses(t *testing.T) {
 		}
 		refused := 0
 		for i := range 400 { // a tenth of the places
-			if !opens(l, other(i)) || !opens(l, other(i)) {
+			if run(func() bool { return opens(l, other(i)) }) < 2 {
 				refused++
 			}
 		}
