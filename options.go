@@ -92,7 +92,8 @@ type Options struct {
 	// QueueFull says what a full queue drops. Zero is [DropNewest].
 	QueueFull DropPolicy
 
-	// QueueQoS0 also queues QoS 0 messages for sessions that are offline.
+	// QueueQoS0 also queues QoS 0 messages for sessions that are offline. They are
+	// never in the [Store], and so do not outlive the process.
 	QueueQoS0 bool
 
 	// OutboundBytes bounds what is encoded for one connection and not yet taken

@@ -11,7 +11,9 @@ import (
 )
 
 // sys publishes the figures of the broker below $SYS/broker, under the names
-// that mosquitto uses. Only what has changed is published; all is retained.
+// that mosquitto uses. Only what has changed is published; all is retained, but
+// not in the store: counters begin with the process, as its uptime does and as they
+// do in mosquitto, so that a reader can tell a rate from them.
 type sys struct {
 	broker *Broker
 	alarm  alarm

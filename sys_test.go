@@ -3,6 +3,7 @@ package petrel_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -242,4 +243,31 @@ func TestSysInterval(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What $SYS counts begins with the process, as its uptime does; what it says of the
+// state is that of the store.
+func TestSysAfterARestart(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		o := petrel.Options{Logger: silent(), SysInterval: 10 * time.Second}
+		b := m.start(o)
+		c := b.Connect(brokertest.Durable("c"))
+		c.Subscribe(packets.AtLeastOnce, "a", "b")
+		c.PublishWith(packets.Publish{Topic: []byte("kept"), Payload: []byte("x"), QoS: 1, Retain: true})
+		time.Sleep(11 * time.Second)
+		require.Equal(t, "1", sysValues(b)["publish/messages/received"])
+		b = m.restart(o)
+		time.Sleep(time.Second)
+		got := sysValues(b)
+		for topic, want := range map[string]string{
+			"publish/messages/received": "0", "messages/received": "0", "bytes/received": "0", "clients/maximum": "0", "uptime": "0 seconds",
+			"clients/total": "1", "clients/disconnected": "1", "subscriptions/count": "2",
+		} {
+			require.Equal(t, want, got[topic], topic)
+		}
+		require.Len(t, slices.Collect(b.Retained("kept")), 1)
+		for key := range m.disk.Records() {
+			require.NotContains(t, key, "$SYS")
+		}
+	})
 }

@@ -184,6 +184,8 @@ func describe(o petrel.Options) string {
 			set = append(set, "an Authenticator")
 		case petrel.Authorizer:
 			set = append(set, "an Authorizer")
+		case petrel.Store:
+			set = append(set, "a Store, and a restart")
 		}
 	}
 	o.Hooks = nil
