@@ -24,9 +24,7 @@ type Client struct {
 	alarm  alarm // connect time-out, keep alive, end of the credentials
 
 	// Settled by CONNECT.
-	id       string
-	identity string
-	userName string
+	*principal
 	session  *session
 	enhanced *enhanced // nil unless the CONNECT had an Authentication Method
 	since    instant   // of the connection
@@ -99,7 +97,9 @@ func (c *Client) Peer() Peer {
 }
 
 func newClient(b *Broker, conn engine.Conn) *Client {
-	c := &Client{broker: b, conn: conn, door: b.door, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts)}
+	c := &Client{
+		broker: b, conn: conn, door: b.door, principal: &nobody, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts),
+	}
 	c.out.client = c
 	c.alarm.owner = c
 	c.maximumPacket = math.MaxInt32

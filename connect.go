@@ -134,7 +134,7 @@ func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	for id == "" || len(p.ClientID) == 0 && c.broker.directory.get(id) != nil {
 		id = xid.New().String() // of no session, not even of one that somebody made with foresight
 	}
-	c.id, c.userName = id, string(p.UserName)
+	c.principal = &principal{id: id, userName: string(p.UserName)}
 	cn := &connecting{
 		expiry: p.SessionExpiryInterval, keepAlive: p.KeepAlive, window: p.ReceiveMaximum, aliases: p.TopicAliasMaximum,
 		wantsResponse: p.RequestResponseInformation,
@@ -192,7 +192,7 @@ func looksLikeV5(body []byte) bool {
 // "online" at once, and its old will must not come after that.
 func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b := c.broker
-	c.identity, c.userName = cn.request.Identity, cn.request.UserName
+	c.identity = cn.request.Identity
 	c.hadExpiry = cn.expiry != 0
 	if err := c.prove(&cn.request); err != nil {
 		return c.refuse(err)
@@ -244,6 +244,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	c.phase = connected
 	b.stats.noteConnected()
 	s.client, s.last = c, c
+	s.userName, s.version = c.userName, c.version
 	if b.journal != nil {
 		s.keepLocked(bt, c)
 	}

@@ -142,7 +142,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
 		return cl, cl.limit.refusal()
 	}
 	if cl.session == nil {
-		cl.session = newSession(b, c.id, c.identity)
+		cl.session = newSession(b, c.principal)
 		cl.session.durable = b.journal != nil && expiry != 0
 		cl.created = true
 		if cl.ended != nil {

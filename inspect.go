@@ -101,8 +101,11 @@ func describeBody(a *alarms, kind recordKind, f *fields) (string, error) {
 		var d deliveryRecord
 		err := d.read(f, a)
 		return describeDelivery(&d), err
-	case kindMessage, kindRetained:
+	case kindMessage:
 		m := f.message(a)
+		return describeMessage(m), f.end()
+	case kindRetained:
+		m := f.retained(a)
 		return describeMessage(m), f.end()
 	}
 	return "", f.end()

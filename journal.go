@@ -208,7 +208,7 @@ func (j *journal) keepRetained(bt *batch, m *message) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.key = appendName(appendKey(j.key[:0], kindRetained), m.topic)
-	j.value = j.broker.alarms.appendMessage(j.value[:0], m)
+	j.value = j.broker.alarms.appendRetained(j.value[:0], m)
 	j.putLocked(bt)
 }
 

@@ -48,7 +48,7 @@ func (b *Broker) Subscribe(filter string, o SubscribeOptions, handler func(conte
 		return nil, ErrBrokerClosed
 	}
 	defer b.wg.Done()
-	l := &LocalSubscription{broker: b, handler: handler, session: newSession(b, "", "")}
+	l := &LocalSubscription{broker: b, handler: handler, session: newSession(b, &nobody)}
 	l.ctx, l.cancel = context.WithCancel(b.ctx)
 	s := l.session
 	s.local, s.quota = l, math.MaxInt32

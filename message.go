@@ -41,9 +41,9 @@ type Message struct {
 // shared by all sessions and by the retained index.
 type message struct {
 	topic   string
-	body    []byte // properties in wire form, then the payload
-	props   int    // length of the properties
-	origin  string // client identifier of the publisher, for No Local
+	body    []byte     // properties in wire form, then the payload
+	props   int        // length of the properties
+	by      *principal // who published it; nil for the host and the broker
 	expires instant
 	kept    uint64 // its number among all that were ever retained, if it was
 	qos     QoS
@@ -69,7 +69,7 @@ type publication struct {
 	topic   []byte
 	payload []byte
 	props   packets.Properties
-	origin  string
+	by      *principal // nil for the host and the broker
 	qos     QoS
 	retain  bool
 	expires instant
@@ -87,7 +87,7 @@ func (p *publication) message() *message {
 			body = slices.Concat(p.props, p.payload)
 		}
 		p.held = &message{
-			topic: string(p.topic), body: body, props: len(p.props), origin: p.origin,
+			topic: string(p.topic), body: body, props: len(p.props), by: p.by,
 			expires: p.expires, qos: p.qos, retain: p.retain,
 		}
 		p.payload = p.held.payload() // which may be referred to, unlike a read buffer
@@ -98,7 +98,7 @@ func (p *publication) message() *message {
 // from makes p the publication of a kept message. topic is a buffer for its topic.
 func (p *publication) from(m *message, topic []byte) {
 	*p = publication{
-		topic: append(topic[:0], m.topic...), payload: m.payload(), props: m.properties(), origin: m.origin,
+		topic: append(topic[:0], m.topic...), payload: m.payload(), props: m.properties(), by: m.by,
 		qos: m.qos, retain: m.retain, expires: m.expires, held: m,
 	}
 }
@@ -126,7 +126,7 @@ func (p *publication) public(now instant) *Message {
 	m := &Message{
 		Topic: string(p.topic), Payload: payload, QoS: p.qos, Retain: p.retain,
 		ContentType: string(p.props.ContentType()), ResponseTopic: string(p.props.ResponseTopic()),
-		PublisherID: p.origin,
+		PublisherID: p.by.name(),
 	}
 	if data := p.props.CorrelationData(); data != nil {
 		m.CorrelationData = append([]byte{}, data...)
@@ -149,7 +149,7 @@ func (p *publication) public(now instant) *Message {
 // setFrom makes p the publication of a message that a host or a hook gave.
 func (p *publication) setFrom(m *Message, now instant) {
 	*p = publication{
-		topic: []byte(m.Topic), payload: m.Payload, props: appendProperties(nil, m), origin: m.PublisherID,
+		topic: []byte(m.Topic), payload: m.Payload, props: appendProperties(nil, m),
 		qos: m.QoS, retain: m.Retain,
 	}
 	if m.Expiry != 0 {

@@ -36,7 +36,7 @@ func (c *Client) publish(bt *batch, flags byte, body []byte) error {
 	p := &bt.pub
 	bt.heads.forget()
 	*p = publication{
-		topic: topic, payload: in.Payload, props: in.Properties, origin: c.id,
+		topic: topic, payload: in.Payload, props: in.Properties, by: c.principal,
 		qos: in.QoS, retain: in.Retain,
 	}
 	if in.HasMessageExpiry {
@@ -205,7 +205,7 @@ func (c *Client) consult(ctx context.Context, bt *batch, p *publication, isWill 
 		return err
 	}
 	p.setFrom(m, bt.now)
-	p.origin = c.id
+	p.by = c.principal
 	if m.Topic == topic {
 		return nil
 	}

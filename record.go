@@ -172,7 +172,7 @@ func (a *alarms) appendMessage(b []byte, m *message) []byte {
 	b = append(b, flagsOf(m.qos, m.retain))
 	b = binary.AppendUvarint(b, uint64(a.calendar(m.expires)))
 	b = appendText(b, m.topic)
-	b = appendText(b, m.origin)
+	b = appendText(b, m.by.name())
 	b = appendText(b, m.properties())
 	return appendText(b, m.payload())
 }
@@ -182,10 +182,28 @@ func (f *fields) message(a *alarms) *message {
 	flags := f.byte("message flags")
 	m := &message{qos: QoS(flags & flagQoS), retain: flags&flagRetain != 0}
 	m.expires = a.instantOf(int64(f.number("message expiry")))
-	m.topic, m.origin = f.text("topic"), f.text("publisher")
+	m.topic, m.by = f.text("topic"), hostNamed(f.text("publisher"))
 	props, payload := f.bytes("properties"), f.bytes("payload")
 	m.body = append(append(make([]byte, 0, len(props)+len(payload)), props...), payload...)
 	m.props = len(props)
+	return m
+}
+
+// appendRetained encodes a retained message: with the client that published it, if
+// it was one.
+func (a *alarms) appendRetained(b []byte, m *message) []byte {
+	b = a.appendMessage(b, m)
+	if m.by == nil || m.by.host {
+		return b
+	}
+	return appendText(appendText(b, m.by.identity), m.by.userName)
+}
+
+func (f *fields) retained(a *alarms) *message {
+	m := f.message(a)
+	if f.err == nil && len(f.b) > 0 {
+		m.by = &principal{id: m.by.name(), identity: f.text("publisher's identity"), userName: f.text("publisher's user name")}
+	}
 	return m
 }
 

@@ -8,8 +8,9 @@ import (
 // that its checksums do not show would give them.
 func FuzzRecords(f *testing.F) {
 	a := newAlarms()
-	m := &message{topic: "t", body: []byte("payload"), origin: "o", qos: 1}
+	m := &message{topic: "t", body: []byte("payload"), by: &principal{id: "o", identity: "i"}, qos: 1}
 	f.Add(byte(kindMessage), a.appendMessage(nil, m))
+	f.Add(byte(kindRetained), a.appendRetained(nil, m))
 	f.Add(byte(kindDelivery), a.appendDelivery(nil, &delivery{msg: m, ids: []uint32{1, 2}, qos: 2}, 7))
 	f.Add(byte(kindSession), (&sessionRecord{id: "c", expiry: 9, expires: 1}).append(nil))
 	f.Add(byte(kindWill), (&will{topic: []byte("w"), delay: 3}).append(nil, 5))

@@ -24,6 +24,7 @@ type restoring struct {
 	sessions map[uint64]*restored
 	messages map[uint64]*message
 	newest   map[string]uint64 // session of each client identifier
+	names    map[principal]*principal
 
 	records, unreadable, orphans int
 	said                         time.Time
@@ -54,6 +55,7 @@ func (b *Broker) restore() error {
 	r := &restoring{
 		broker: b, journal: b.journal, now: b.alarms.now(), said: time.Now(),
 		sessions: make(map[uint64]*restored), newest: make(map[string]uint64), messages: make(map[uint64]*message),
+		names: make(map[principal]*principal),
 	}
 	start := time.Now()
 	if err := r.version(); err != nil {
@@ -174,7 +176,8 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	b.serials.Store(max(b.serials.Load(), serial))
 	s.session = &session{
-		broker: b, id: s.record.id, identity: s.record.identity, serial: serial, expiry: s.record.expiry, durable: true,
+		broker: b, principal: &principal{id: s.record.id, identity: s.record.identity, userName: s.record.userName},
+		serial: serial, expiry: s.record.expiry, durable: true,
 		userName: s.record.userName, version: s.record.version, kept: true,
 	}
 	s.alarm.owner = s.session
@@ -278,7 +281,7 @@ func (r *restoring) message(key, value []byte) error {
 	if err := f.end(); err != nil {
 		return err
 	}
-	m.number = number
+	m.by, m.number = r.known(m.by), number
 	r.messages[number] = m
 	return nil
 }
@@ -322,10 +325,11 @@ func (r *restoring) delivery(key, value []byte) error {
 
 func (r *restoring) retained(key, value []byte) error {
 	f := fields{b: value}
-	m := f.message(r.broker.alarms)
+	m := f.retained(r.broker.alarms)
 	if err := f.end(); err != nil {
 		return err
 	}
+	m.by = r.known(m.by)
 	if m.expired(r.now) {
 		r.remove(key)
 		return nil
@@ -340,6 +344,17 @@ func (r *restoring) retained(key, value []byte) error {
 		r.broker.alarms.set(&x.alarm, r.now.after(sweepGap))
 	}
 	return nil
+}
+
+// known returns the one principal that all equal ones share.
+func (r *restoring) known(p *principal) *principal {
+	if p == nil {
+		return nil
+	}
+	if r.names[*p] == nil {
+		r.names[*p] = p
+	}
+	return r.names[*p]
 }
 
 // forgetMessages removes the messages that no delivery refers to.
@@ -464,7 +479,7 @@ var errProcessEnded = &packets.Error{Code: packets.ServerShuttingDown, Detail: "
 func (s *session) ghost() *Client {
 	if s.last == nil {
 		c := newClient(s.broker, goneConn{})
-		c.id, c.identity, c.userName, c.version, c.session = s.id, s.identity, s.userName, s.version, s
+		c.principal, c.version, c.session = &principal{id: s.id, identity: s.identity, userName: s.userName}, s.version, s
 		c.phase = connected
 		c.stop(errProcessEnded)
 		s.last = c

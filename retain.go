@@ -83,7 +83,7 @@ func (r *retained) keep(bt *batch, p *publication) Limit {
 func (b *Broker) notRetained(bt *batch, l Limit, c *Client, p *publication) error {
 	topic := string(p.topic)
 	b.dropped(bt, "", topic, p.qos, l.dropReason())
-	bt.limited(l, c, p.origin, topic)
+	bt.limited(l, c, p.by.name(), topic)
 	return l.refusal()
 }
 
@@ -330,7 +330,7 @@ func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
 		s.broker.retained.expire(m)
 		return d, true
 	}
-	if sub.noLocal && m.origin == s.id {
+	if sub.noLocal && m.by.name() == s.id {
 		return d, true
 	}
 	return delivery{msg: next.sent, ids: sub.ids, qos: qos, retain: next.retain}, true

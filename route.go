@@ -116,7 +116,7 @@ func (b *Broker) consultDeliver(bt *batch, p *publication, t *target, retained b
 	}
 	changed := new(publication)
 	changed.setFrom(m, bt.now)
-	changed.origin = p.origin
+	changed.by = p.by
 	t.qos, t.retain = m.QoS, m.Retain
 	return changed, nil
 }
@@ -131,7 +131,7 @@ func (bt *batch) collect(p *publication) {
 	}
 	for _, e := range bt.matches.Entries {
 		sub := &e.Value
-		if sub.noLocal && sub.session.id == p.origin {
+		if sub.noLocal && p.by.name() == sub.session.id {
 			continue
 		}
 		if sub.check && !bt.broker.mayReceive(bt, sub, p) {
@@ -240,6 +240,7 @@ func (b *Broker) publishFromHost(bt *batch, m *Message) packets.ReasonCode {
 	p := &bt.pub
 	bt.heads.forget()
 	p.setFrom(m, bt.now)
+	p.by = hostNamed(m.PublisherID)
 	if p.qos > AtMostOnce || p.retain && !isReserved(p.topic) {
 		if err := b.journal.refusal(); err != nil {
 			return packets.ReasonOf(err)

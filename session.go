@@ -12,13 +12,12 @@ import (
 // session is what outlives a connection (MQTT 5.0, section 4.1). It belongs to
 // the identity that created it, not to whoever knows its client identifier.
 type session struct {
-	broker   *Broker
-	id       string
-	identity string
-	local    *LocalSubscription // of the host; nil for sessions of clients
-	serial   uint64             // tells sessions apart, also those with the same identifier
-	alarm    alarm              // of the session expiry and of the delayed will
-	online   atomic.Bool        // client is set; a hint for the choice of a shared member
+	broker     *Broker
+	*principal                    // who created it
+	local      *LocalSubscription // of the host; nil for sessions of clients
+	serial     uint64             // tells sessions apart, also those with the same identifier
+	alarm      alarm              // of the session expiry and of the delayed will
+	online     atomic.Bool        // client is set; a hint for the choice of a shared member
 
 	mu      sync.Mutex
 	expiry  uint32  // Session Expiry Interval, in seconds
@@ -46,20 +45,22 @@ type session struct {
 
 	droppedReplays int32 // how many of them are dropped
 
+	// Of the client that was connected last.
+	userName string
+	version  Version
+
 	// What the store has of it.
-	version  Version // that it spoke
-	kept     bool    // there is a record of it
-	willKept bool    // and one of a will
-	settled  bool    // it has ended, and nothing but that will is left of it
-	userName string  // of the client that was connected last
-	places   uint64  // given to deliveries so far
+	kept     bool   // there is a record of it
+	willKept bool   // and one of a will
+	settled  bool   // it has ended, and nothing but that will is left of it
+	places   uint64 // given to deliveries so far
 }
 
 // neverExpires is the Session Expiry Interval of a session without an end.
 const neverExpires = math.MaxUint32
 
-func newSession(b *Broker, id, identity string) *session {
-	s := &session{broker: b, id: id, identity: identity, serial: b.serials.Add(1)}
+func newSession(b *Broker, p *principal) *session {
+	s := &session{broker: b, principal: p, serial: b.serials.Add(1)}
 	s.alarm.owner = s
 	return s
 }
@@ -209,7 +210,6 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery) {
 // keepLocked writes down that c has the session now, if that or its will is to
 // outlive the process.
 func (s *session) keepLocked(bt *batch, c *Client) {
-	s.userName, s.version = c.userName, c.version
 	if s.durable || c.will != nil || s.kept {
 		s.broker.journal.keepSession(bt, s)
 		s.broker.journal.keepWill(bt, s, c.will, 0)

@@ -30,7 +30,7 @@ func newWill(c *Client, w *packets.Will) *will {
 // publication is the will as it is published now.
 func (w *will) publication(now instant) publication {
 	p := publication{
-		topic: w.topic, payload: w.payload, props: w.props, origin: w.client.id, qos: w.qos, retain: w.retain,
+		topic: w.topic, payload: w.payload, props: w.props, by: w.client.principal, qos: w.qos, retain: w.retain,
 	}
 	if w.hasExpiry {
 		p.expires = expiresAt(now, w.expiry)
