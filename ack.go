@@ -63,13 +63,7 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 		s.pumpLocked(bt)
 		return nil
 	case f.state == awaitAck:
-		s.broker.memory.remove(&f.delivery)
-		f.state = awaitComp
-		if f.place.n != 0 {
-			s.broker.journal.keepFlight(bt, s, f)
-		}
-		f.msg, f.ids, f.shared = nil, nil, nil
-		f.unsent = false
+		s.releaseFlightLocked(bt, f)
 	}
 	bt.reply(c, rel)
 	return nil

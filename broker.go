@@ -35,6 +35,8 @@ type Broker struct {
 	sys       sys
 	memory    memory
 	serials   atomic.Uint64
+	policy    atomic.Uint64 // counts the calls of Reauthorize
+	revoked   revocations
 	batches   sync.Pool
 	engine    *engine.Engine
 	ctx       context.Context // of hooks that no connection causes; ends with the broker

@@ -28,6 +28,7 @@ type connecting struct {
 	hasMethod     bool
 	data          []byte // Authentication Data
 	rounds        int    // AUTH packets of the client
+	revocations   uint64 // that there were before it was authenticated
 }
 
 // connect handles a CONNECT (MQTT 5.0, section 3.1) up to the decision of the
@@ -136,7 +137,8 @@ func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	}
 	c.principal = &principal{id: id, userName: string(p.UserName)}
 	cn := &connecting{
-		expiry: p.SessionExpiryInterval, keepAlive: p.KeepAlive, window: p.ReceiveMaximum, aliases: p.TopicAliasMaximum,
+		revocations: c.broker.revoked.count.Load(),
+		expiry:      p.SessionExpiryInterval, keepAlive: p.KeepAlive, window: p.ReceiveMaximum, aliases: p.TopicAliasMaximum,
 		wantsResponse: p.RequestResponseInformation,
 		hasMethod:     p.HasAuthenticationMethod, method: string(p.AuthenticationMethod), data: clone(p.AuthenticationData),
 	}
@@ -203,13 +205,17 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	if err := c.mayLeaveWill(cn.will); err != nil {
 		return c.refuse(err)
 	}
+	known, err := b.ruleBefore(c, cn.request.CleanStart)
+	if err != nil {
+		return c.refuse(err)
+	}
 	c.dropContext()
 	if cn.expiry != 0 || cn.will != nil {
 		if err := b.journal.refusal(); err != nil {
 			return c.refuse(err)
 		}
 	}
-	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry))
+	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry), cn.revocations)
 	if cl.limit != 0 {
 		bt.limited(cl.limit, c, c.id, "")
 	}
@@ -218,14 +224,29 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	}
 	c.session = cl.session
 	b.settle(c, &cl, cn)
+	if cl.present && len(b.hooks.authorize) > 0 { // what its predecessor has subscribed to meanwhile
+		if err := b.rule(c.context(), c, cl.session, known); err != nil {
+			return c.refuse(err)
+		}
+		c.dropContext()
+	}
 
 	s := cl.session
+	var removed []*entry
+	waits := false // for what the Authorizers have to be asked
 	s.mu.Lock()
 	defer func() {
 		s.mu.Unlock()
 		if c.phase == connected {
+			for _, e := range removed {
+				observe(b, b.hooks.subscription, func(o SubscriptionObserver) { o.Unsubscribed(c, e.Value.filter) })
+			}
 			b.log.Debug("petrel: client connected", "client", c.id, "version", c.version.String(), "address", addressOf(c), c.door.attr())
 			observe(b, b.hooks.connection, func(o ConnectionObserver) { o.ClientConnected(c) })
+			if waits {
+				bt.flush()
+				b.goOn(s, c)
+			}
 		}
 	}()
 	if s.owner != c || c.ending.Load() {
@@ -245,6 +266,9 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b.stats.noteConnected()
 	s.client, s.last = c, c
 	s.userName, s.version = c.userName, c.version
+	if cl.present && len(b.hooks.authorize) > 0 {
+		removed = s.applyLocked(bt, known)
+	}
 	if b.journal != nil {
 		s.keepLocked(bt, c)
 	}
@@ -253,6 +277,7 @@ func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	bt.reply(c, ack)
 	s.resumeLocked(bt)
 	s.pumpLocked(bt)
+	waits = s.scrutiny != nil || s.nextToAskLocked(c) != nil
 	return nil
 }
 

@@ -112,12 +112,16 @@ type claim struct {
 
 // claim makes c the owner of the session of its client identifier: of the one
 // that exists, or of a new one if there is none or clean is set. From then on
-// no other connection touches it. The session of another identity is refused.
-func (b *Broker) claim(c *Client, clean bool, expiry uint32) (claim, error) {
+// no other connection touches it. The session of another identity is refused, and
+// so is who was revoked since there were that many revocations.
+func (b *Broker) claim(c *Client, clean bool, expiry uint32, revocations uint64) (claim, error) {
 	sh := b.directory.shard(c.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	cl := claim{earlier: sh.wills[c.id]}
+	if err := b.revoked.since(revocations, c.principal); err != nil {
+		return cl, err
+	}
 	if old := sh.sessions[c.id]; old != nil {
 		old.mu.Lock()
 		defer old.mu.Unlock()

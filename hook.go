@@ -152,7 +152,8 @@ type SessionObserver interface {
 	SessionChanged(e *SessionEvent)
 }
 
-// SubscriptionObserver is told of subscriptions that were made and removed by packets.
+// SubscriptionObserver is told of subscriptions that were made and removed by packets,
+// and of those that were removed because an [Authorizer] no longer allows them.
 type SubscriptionObserver interface {
 	Subscribed(c *Client, s Subscription)
 	Unsubscribed(c *Client, filter string)
@@ -343,10 +344,11 @@ const (
 	SessionDiscarded                             // a CONNECT with Clean Start 1 ended it
 	SessionExpired                               // its Session Expiry Interval passed
 	SessionEnded                                 // it ended with its connection
+	SessionRevoked                               // [Broker.Revoke] ended it
 )
 
 func (k SessionEventKind) String() string {
-	names := [...]string{"", "created", "resumed", "taken over", "discarded", "expired", "ended"}
+	names := [...]string{"", "created", "resumed", "taken over", "discarded", "expired", "ended", "revoked"}
 	if int(k) < len(names) {
 		return names[k]
 	}

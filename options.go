@@ -162,6 +162,11 @@ type Options struct {
 	DisableSharedSubscriptions     bool
 	DisableSubscriptionIdentifiers bool
 
+	// RecheckRetained asks each [Authorizer] before a retained message is sent
+	// because of a SUBSCRIBE: may the client that published it still publish to its
+	// topic? If not, it is not sent, but stays. What the host published is not asked about.
+	RecheckRetained bool
+
 	// DeliverPerSubscription sends one copy for each of the matching
 	// subscriptions of a client, each with its own QoS and identifier, instead
 	// of one copy at the highest QoS with all identifiers.

@@ -11,7 +11,8 @@ type delivery struct {
 	shared *topics.Entry[subscription] // the shared subscription it came by, or nil
 	qos    QoS
 	retain bool
-	place  place // in the store
+	epoch  uint32 // of the session when it was last found to be allowed
+	place  place  // in the store
 }
 
 // queue is the line of messages that wait for one session, all QoS levels in

@@ -478,11 +478,17 @@ var errProcessEnded = &packets.Error{Code: packets.ServerShuttingDown, Detail: "
 // hooks that are asked about its will or what it may receive.
 func (s *session) ghost() *Client {
 	if s.last == nil {
-		c := newClient(s.broker, goneConn{})
-		c.principal, c.version, c.session = &principal{id: s.id, identity: s.identity, userName: s.userName}, s.version, s
-		c.phase = connected
-		c.stop(errProcessEnded)
+		c := s.broker.ghost(&principal{id: s.id, identity: s.identity, userName: s.userName})
+		c.version, c.session = s.version, s
 		s.last = c
 	}
 	return s.last
+}
+
+// ghost returns a client without a connection, for hooks that are asked about it.
+func (b *Broker) ghost(p *principal) *Client {
+	c := newClient(b, goneConn{})
+	c.principal, c.phase = p, connected
+	c.stop(errProcessEnded)
+	return c
 }

@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -146,7 +147,8 @@ type replay struct {
 	cursor  topics.Cursor
 	pending []owed // read from the index and not sent
 	dropped bool   // nothing is owed any more
-	asks    bool   // the hooks are being asked what is pending
+	asks    bool   // the hooks have to be asked what is pending
+	asking  bool   // and are: nobody else touches the cursor
 	upTo    uint64 // the latest message when the subscription took effect; later ones are delivered like any
 	missed  uint64 // the latest one when the session came back, which got none of QoS 0 before
 }
@@ -175,48 +177,105 @@ func (c *Client) prepareReplay(e *entry) *replay {
 	if sub.shared || sub.handling == 2 || b.opts.DisableRetain {
 		return nil
 	}
-	return &replay{entry: e, cursor: topics.NewCursor(sub.filter), asks: sub.check || len(b.hooks.deliver) > 0}
+	return &replay{entry: e, cursor: topics.NewCursor(sub.filter), asks: b.asksForReplay(sub)}
 }
 
-// consultReplays asks the hooks about the retained messages that subscriptions
-// get, which cannot be done under a lock. The subscriptions are in effect: what
+// asksForReplay reports whether the hooks are asked about each retained message for
+// the subscription.
+func (b *Broker) asksForReplay(sub *subscription) bool {
+	return sub.check || len(b.hooks.deliver) > 0 || b.opts.RecheckRetained && len(b.hooks.authorize) > 0
+}
+
+// consultReplays asks the hooks about the retained messages that the session is
+// owed, which cannot be done under a lock. The subscriptions are in effect: what
 // is retained meanwhile comes by them.
-func (c *Client) consultReplays(bt *batch, wishes []wish) {
-	s, index := c.session, c.broker.retained.index
-	for i := range wishes {
-		r := wishes[i].owed
-		if r == nil || !r.asks { // else nobody but this loop touches its cursor
-			continue
-		}
-		var allowed []owed
-		for !r.cursor.Done() {
-			bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)
-			for _, m := range bt.retained {
-				if m.kept > r.upTo {
-					continue
-				}
-				if o, ok := c.consultReplay(bt, &wishes[i].entry.Value, m); ok {
-					allowed = append(allowed, o)
-				}
-			}
-		}
+func (c *Client) consultReplays(bt *batch) {
+	s := c.session
+	for {
 		s.mu.Lock()
-		r.pending, r.asks = allowed, false
-		s.pumpLocked(bt)
+		r := s.nextToAskLocked(c)
+		if r == nil {
+			s.mu.Unlock()
+			return
+		}
+		r.asking = true
+		pending := r.pending
+		r.pending = nil
 		s.mu.Unlock()
+		allowed, done := c.consultReplay(bt, r, pending)
+		s.mu.Lock()
+		r.asking, r.asks = false, !done
+		if !r.dropped {
+			r.pending = allowed
+		}
+		if done {
+			s.pumpLocked(bt)
+		} else if n := s.client; n != nil && n != c { // who has the session now saw that it was asked about
+			c.broker.spawn(func() { c.broker.goOn(s, n) })
+		}
+		s.mu.Unlock()
+		if !done {
+			return
+		}
 	}
 }
 
-// consultReplay asks the hooks about one retained message for one subscription.
-func (c *Client) consultReplay(bt *batch, sub *subscription, m *message) (owed, bool) {
+// nextToAskLocked returns the next replay that the hooks have to be asked about.
+func (s *session) nextToAskLocked(c *Client) *replay {
+	if s.client != c {
+		return nil
+	}
+	for _, r := range s.replays {
+		if r.asks && !r.asking && !r.dropped {
+			return r
+		}
+	}
+	return nil
+}
+
+// consultReplay asks the hooks about all retained messages of one replay: those
+// that are pending, and those that its cursor has not come to. It reports false if
+// the connection ended before it was done.
+func (c *Client) consultReplay(bt *batch, r *replay, pending []owed) (allowed []owed, done bool) {
+	s, index := c.session, c.broker.retained.index
+	for {
+		s.mu.Lock()
+		sub, dropped := r.entry.Value, r.dropped
+		s.mu.Unlock()
+		if dropped {
+			return nil, true
+		}
+		for i, o := range pending {
+			o, ok := c.mayReplay(bt, &sub, o.kept)
+			if c.ending.Load() {
+				return append(allowed, pending[i:]...), false // whatever was answered
+			}
+			if ok {
+				allowed = append(allowed, o)
+			}
+		}
+		if r.cursor.Done() {
+			return allowed, true
+		}
+		bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)
+		pending = pending[:0]
+		for _, m := range bt.retained {
+			if m.kept <= r.upTo {
+				pending = append(pending, owed{kept: m, sent: m, qos: min(m.qos, sub.qos), retain: true})
+			}
+		}
+	}
+}
+
+// mayReplay asks the hooks about one retained message for one subscription.
+func (c *Client) mayReplay(bt *batch, sub *subscription, m *message) (owed, bool) {
 	b := c.broker
 	o := owed{kept: m, sent: m, qos: min(m.qos, sub.qos), retain: true}
-	if sub.check {
-		q := AccessRequest{Client: c, Action: Receive, Topic: m.topic, QoS: o.qos, Retain: true}
-		if b.authorize(c.context(), &q) != nil {
+	if !b.mayStillPublish(c.context(), m) || sub.check && !c.mayReceiveRetained(m, o.qos) {
+		if !c.ending.Load() {
 			bt.dropMessage(c.id, m, m.qos, DropNotAuthorized)
-			return o, false
 		}
+		return o, false
 	}
 	if len(b.hooks.deliver) > 0 {
 		p := &bt.waiting
@@ -230,6 +289,21 @@ func (c *Client) consultReplay(bt *batch, sub *subscription, m *message) (owed, 
 		o.sent, o.qos, o.retain = changed.message(), t.qos, t.retain
 	}
 	return o, true
+}
+
+func (c *Client) mayReceiveRetained(m *message, qos QoS) bool {
+	q := AccessRequest{Client: c, Action: Receive, Topic: m.topic, QoS: qos, Retain: true}
+	return c.broker.authorize(c.context(), &q) == nil
+}
+
+// mayStillPublish asks whether the client that published a retained message may
+// still do so, if Options.RecheckRetained wants to know. The host may.
+func (b *Broker) mayStillPublish(ctx context.Context, m *message) bool {
+	if !b.opts.RecheckRetained || len(b.hooks.authorize) == 0 || m.by == nil || m.by.host {
+		return true
+	}
+	q := AccessRequest{Client: b.ghost(m.by), Action: Publish, Topic: m.topic, QoS: m.qos, Retain: true}
+	return b.authorize(ctx, &q) == nil
 }
 
 // replayNextLocked sends one of the retained messages that are owed, and

@@ -135,6 +135,7 @@ func (bt *batch) collect(p *publication) {
 			continue
 		}
 		if sub.check && !bt.broker.mayReceive(bt, sub, p) {
+			bt.drop(sub.session.id, p, p.qos, DropNotAuthorized)
 			continue
 		}
 		t := target{session: sub.session, ids: sub.ids, qos: min(sub.qos, p.qos), retain: p.retain && sub.asIs}
@@ -228,11 +229,7 @@ func (b *Broker) mayReceive(bt *batch, sub *subscription, p *publication) bool {
 		bt.flush()
 	}
 	r := AccessRequest{Client: c, Action: Receive, Topic: string(p.topic), QoS: min(sub.qos, p.qos), Retain: p.retain}
-	if err := b.authorize(bt.context(), &r); err != nil {
-		bt.drop(sub.session.id, p, p.qos, DropNotAuthorized)
-		return false
-	}
-	return true
+	return b.authorize(bt.context(), &r) == nil
 }
 
 // publishFromHost routes a message of the host or of the broker itself.

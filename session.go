@@ -27,6 +27,7 @@ type session struct {
 	durable bool    // it outlives the process, as far as there is a store
 	ended   bool    // nothing may be added any more
 	checks  bool    // some subscription has to be authorised for each delivery
+	epoch   uint32  // counts the reviews of what waits
 	quota   int32   // how many more QoS 1 and 2 messages may be sent on this connection
 	yields  int32   // its place in memory.queues, 0 for none; guarded by memory.mu
 
@@ -37,7 +38,8 @@ type session struct {
 
 	subs     subscriptionSet
 	queue    queue
-	purged   instant // when expired messages were last looked for in the queue
+	scrutiny *scrutiny // of what waits; nil unless there was a review since
+	purged   instant   // when expired messages were last looked for in the queue
 	flights  inflight
 	resend   []uint16        // flights that wait for quota to be sent again, in order
 	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
@@ -148,8 +150,8 @@ func (s *session) ring(instant) {
 }
 
 // endSession removes what an ended session holds. Messages that it has by shared
-// subscriptions go to other members.
-func (b *Broker) endSession(s *session, kind SessionEventKind) {
+// subscriptions go to other members. What it returns is to be safe in the store.
+func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
 	b.alarms.stop(&s.alarm)
 	bt := b.batch()
 	defer bt.finish()
@@ -175,6 +177,7 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) {
 	if s.local == nil {
 		b.sessionChanged(s, kind)
 	}
+	return bt.journaled
 }
 
 // takeAllLocked empties the session and returns the messages that were not
@@ -201,7 +204,7 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery) {
 		}
 	}
 	s.broker.memory.forget(s)
-	s.subs, s.queue, s.flights = subscriptionSet{}, queue{}, inflight{}
+	s.subs, s.queue, s.flights, s.scrutiny = subscriptionSet{}, queue{}, inflight{}, nil
 	s.received, s.resend = nil, nil
 	s.replays, s.droppedReplays = nil, 0
 	return held
@@ -310,6 +313,7 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 	if s.durable && d.qos > AtMostOnce {
 		s.broker.journal.keepDelivery(bt, s, &d, 0)
 	}
+	d.epoch = s.epoch
 	s.queue.push(d)
 	s.broker.memory.queuedLocked(s, &d)
 }
@@ -378,6 +382,7 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 	var after *commit
 	if t.qos > AtMostOnce {
 		f := s.flights.add(t.delivery(p))
+		f.epoch = s.epoch
 		s.broker.memory.add(int64(f.msg.size()))
 		bt.overdrawn = bt.overdrawn || s.broker.memory.over() > 0
 		s.quota--
@@ -417,6 +422,9 @@ func (s *session) sendNextLocked(bt *batch) bool {
 			return false
 		}
 		f := s.flights.get(s.resend[0])
+		if f != nil && f.unsent && s.unsettledLocked(&f.delivery) {
+			return false
+		}
 		s.resend = s.resend[1:]
 		if f != nil && f.unsent {
 			s.sendAgainLocked(bt, f)
@@ -424,7 +432,7 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		return true
 	}
 	if d := s.queue.first(); d != nil {
-		if d.qos > AtMostOnce && s.fullLocked() {
+		if d.qos > AtMostOnce && s.fullLocked() || s.unsettledLocked(d) {
 			return false
 		}
 		next := *d
@@ -471,7 +479,7 @@ func (s *session) resumeLocked(bt *batch) {
 		switch {
 		case f.state == awaitComp:
 			bt.reply(s.client, &packets.Pubrel{PacketID: f.id})
-		case s.quota > 0:
+		case s.quota > 0 && len(s.resend) == 0 && !s.unsettledLocked(&f.delivery):
 			s.sendAgainLocked(bt, f)
 		default:
 			f.unsent = true
@@ -483,6 +491,22 @@ func (s *session) resumeLocked(bt *batch) {
 			r.missed = s.broker.retained.latest.Load()
 		}
 	}
+}
+
+// unsettledLocked reports whether the Authorizers have to be asked about a message first.
+func (s *session) unsettledLocked(d *delivery) bool {
+	return s.scrutiny != nil && d.epoch != s.epoch
+}
+
+// releaseFlightLocked lets the message of a QoS 2 flight go, and keeps its identifier.
+func (s *session) releaseFlightLocked(bt *batch, f *flight) {
+	s.broker.memory.remove(&f.delivery)
+	f.state = awaitComp
+	if f.place.n != 0 {
+		s.broker.journal.keepFlight(bt, s, f)
+	}
+	f.msg, f.ids, f.shared = nil, nil, nil
+	f.unsent = false
 }
 
 // finishLocked ends a flight and gives its quota back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/petrelmq/petrel/topics"
 )
@@ -24,10 +25,14 @@ func (b *Broker) choose(bt *batch, g *group, p *publication) *entry {
 		}
 	}
 	first := b.firstChoice(g, p, n)
-	if e := pick(bt, first, p, b, func(s *session) bool { return s.online.Load() }); e != nil {
-		return e
+	e := pick(bt, first, p, b, func(s *session) bool { return s.online.Load() })
+	if e == nil {
+		e = pick(bt, first, p, b, (*session).isWaiting)
 	}
-	return pick(bt, first, p, b, (*session).isWaiting)
+	if e == nil && slices.ContainsFunc(bt.members, func(e *entry) bool { return e.Value.check }) {
+		bt.drop("", p, p.qos, DropNotAuthorized)
+	}
+	return e
 }
 
 // isWaiting reports whether the session goes on without a connection.

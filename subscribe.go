@@ -1,6 +1,8 @@
 package petrel
 
 import (
+	"context"
+
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
@@ -30,6 +32,28 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 	if err := c.storeRefuses(); err != nil {
 		return err
 	}
+	var wishes []wish
+	for entered := false; !entered; {
+		policy := c.broker.policy.Load()
+		var err error
+		if wishes, err = c.judgeAll(bt, p); err != nil {
+			return err
+		}
+		if entered, err = c.enter(bt, p.PacketID, wishes, policy); err != nil {
+			return err
+		}
+	}
+	c.consultReplays(bt)
+	for i := range wishes {
+		if e := wishes[i].entry; e != nil && len(c.broker.hooks.subscription) > 0 {
+			observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Subscribed(c, e.Value.public()) })
+		}
+	}
+	return nil
+}
+
+// judgeAll decides on the filters of a SUBSCRIBE. An error ends the connection.
+func (c *Client) judgeAll(bt *batch, p *packets.Subscribe) ([]wish, error) {
 	wishes := make([]wish, 0, p.Subscriptions.Len())
 	var ids []uint32
 	if p.SubscriptionID != 0 {
@@ -42,23 +66,14 @@ func (c *Client) subscribe(bt *batch, flags byte, body []byte) error {
 		}
 		w, err := c.judge(bt, &sub, ids)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if w.entry != nil {
 			w.owed = c.prepareReplay(w.entry)
 		}
 		wishes = append(wishes, w)
 	}
-	if err := c.enter(bt, p.PacketID, wishes); err != nil {
-		return err
-	}
-	c.consultReplays(bt, wishes)
-	for i := range wishes {
-		if e := wishes[i].entry; e != nil && len(c.broker.hooks.subscription) > 0 {
-			observe(c.broker, c.broker.hooks.subscription, func(o SubscriptionObserver) { o.Subscribed(c, e.Value.public()) })
-		}
-	}
-	return nil
+	return wishes, nil
 }
 
 // storeRefuses is why subscriptions cannot be changed now: they would not be safe
@@ -104,7 +119,7 @@ func (c *Client) consultSubscribe(bt *batch, sub *subscription) error {
 	if b.hooks.slow.Load() {
 		bt.flush()
 	}
-	if err := c.maySubscribe(sub); err != nil || len(b.hooks.subscribe) == 0 {
+	if err := b.maySubscribe(c.context(), c, sub); err != nil || len(b.hooks.subscribe) == 0 {
 		return err
 	}
 	r := SubscribeRequest{Client: c, Subscription: sub.public()}
@@ -119,16 +134,17 @@ func (c *Client) consultSubscribe(bt *batch, sub *subscription) error {
 	if sub.filter == before {
 		return nil
 	}
-	return c.maySubscribe(sub)
+	return b.maySubscribe(c.context(), c, sub)
 }
 
-func (c *Client) maySubscribe(sub *subscription) error {
-	if len(c.broker.hooks.authorize) == 0 {
+// maySubscribe asks the Authorizers about a subscription, and sees to its check.
+func (b *Broker) maySubscribe(ctx context.Context, c *Client, sub *subscription) error {
+	if len(b.hooks.authorize) == 0 {
 		return nil
 	}
 	group, inner, _ := topics.SplitShared(sub.filter)
 	r := AccessRequest{Client: c, Action: Subscribe, Topic: inner, Share: group, QoS: sub.qos}
-	err := c.broker.authorize(c.context(), &r)
+	err := b.authorize(ctx, &r)
 	sub.check = r.CheckDeliveries
 	return err
 }
@@ -144,13 +160,17 @@ func subackCode(err error) packets.ReasonCode {
 	return packets.ImplementationSpecificError
 }
 
-// enter makes the subscriptions take effect and answers.
-func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
+// enter makes the subscriptions take effect and answers. It reports false if the
+// Authorizers have another policy by now than they had before they were asked.
+func (c *Client) enter(bt *batch, id uint16, wishes []wish, policy uint64) (bool, error) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != c {
-		return errDisplaced
+		return false, errDisplaced
+	}
+	if c.broker.policy.Load() != policy {
+		return false, nil
 	}
 	ack := packets.Suback{PacketID: id, Reasons: bt.reasons[:0]}
 	for i := range wishes {
@@ -163,7 +183,7 @@ func (c *Client) enter(bt *batch, id uint16, wishes []wish) error {
 	bt.reasons = ack.Reasons[:0]
 	bt.reply(c, &ack)
 	s.pumpLocked(bt)
-	return nil
+	return true, nil
 }
 
 // subscribeLocked adds a subscription or replaces the one with its filter.
@@ -256,7 +276,7 @@ func unsubackCode(err error) packets.ReasonCode {
 
 // remove takes the subscriptions away and answers.
 func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*entry, err error) {
-	b, s := c.broker, c.session
+	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.client != c {
@@ -265,12 +285,8 @@ func (c *Client) remove(bt *batch, id uint16, filters []unwanted) (removed []*en
 	ack := packets.Unsuback{PacketID: id, Reasons: bt.reasons[:0]}
 	for _, u := range filters {
 		if u.code == packets.Success {
-			if e := s.subs.remove(u.filter); e != nil {
-				b.tree.Remove(e)
-				s.dropReplayLocked(e)
-				if s.durable {
-					b.journal.forgetSubscription(bt, s, u.filter)
-				}
+			if e := s.subs.get(u.filter); e != nil {
+				s.removeLocked(bt, e)
 				removed = append(removed, e)
 			} else {
 				u.code = packets.NoSubscriptionExisted
