@@ -37,7 +37,7 @@ func (b *Broker) rule(ctx context.Context, c *Client, s *session, known rulings)
 		sub := e.Value
 		err := b.maySubscribe(ctx, c, &sub)
 		if err != nil && undecided(err) {
-			return &packets.Error{Code: packets.ServerUnavailable, Err: fmt.Errorf("petrel: authorize the subscription of %q to %q again: %w", s.id, sub.filter, err)}
+			return &packets.Error{Code: packets.ServerBusy, Err: fmt.Errorf("petrel: authorize the subscription of %q to %q again: %w", s.id, sub.filter, err)}
 		}
 		known[e] = ruling{refused: err != nil, check: sub.check}
 	}
@@ -260,7 +260,7 @@ func (b *Broker) scrutinize(ctx context.Context, s *session, c *Client) (after *
 		for _, q := range open {
 			err := b.mayHave(ctx, c, q)
 			if err != nil && undecided(err) {
-				return after, &packets.Error{Code: packets.ServerUnavailable, Err: fmt.Errorf("petrel: authorize what waits for %q on %q again: %w", s.id, q.topic, err)}
+				return after, &packets.Error{Code: packets.ServerBusy, Err: fmt.Errorf("petrel: authorize what waits for %q on %q again: %w", s.id, q.topic, err)}
 			}
 			s.mu.Lock()
 			x.asked[q.topic] = err == nil

@@ -60,7 +60,7 @@ func (b *Broker) sessionsOf(w Who) iter.Seq[*session] {
 //
 // An Authorizer that fails (an error without a reason code, 0x88 or 0x89, a panic, no
 // answer in time) takes nothing away for good: a client that is connected
-// is disconnected with 0x88, and asked about when it comes back, as every session
+// is disconnected with 0x89, and asked about when it comes back, as every session
 // is that is resumed. The error tells of it. The context bounds the whole.
 func (b *Broker) Reauthorize(ctx context.Context, who Who) error {
 	if len(b.hooks.authorize) == 0 {
@@ -153,7 +153,7 @@ func (b *Broker) refusedWill(ctx context.Context, s *session) (*will, error) {
 	case err == nil:
 		return nil, nil
 	case undecided(err):
-		return nil, &packets.Error{Code: packets.ServerUnavailable, Err: fmt.Errorf("petrel: authorize the will of %q again: %w", s.id, err)}
+		return nil, &packets.Error{Code: packets.ServerBusy, Err: fmt.Errorf("petrel: authorize the will of %q again: %w", s.id, err)}
 	}
 	return w, nil
 }
