@@ -86,6 +86,10 @@ func (c *Client) Identity() string { return c.identity }
 // UserName returns the user name of the CONNECT, empty if it had none.
 func (c *Client) UserName() string { return c.userName }
 
+// Connected reports whether the connection has not ended. It has where a hook is
+// asked about what a client left behind: its session, a will, a retained message.
+func (c *Client) Connected() bool { return !c.ending.Load() }
+
 // Version returns the version of MQTT that the client speaks.
 func (c *Client) Version() Version { return c.version }
 

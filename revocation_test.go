@@ -98,6 +98,7 @@ func (s *scene) look() {
 // restart ends the process, if there is a store.
 func (s *scene) restart() {
 	if s.machine != nil {
+		synctest.Wait() // what nobody waits for is committed too
 		s.b = s.machine.restart(s.options())
 		s.look()
 	}

@@ -67,6 +67,9 @@ func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signa
 		select {
 		case <-reload:
 			a.reload(log)
+			if err := broker.Reauthorize(ctx, petrel.Everybody()); err != nil {
+				log.Error("rights could not be applied to all clients", "error", err)
+			}
 		case <-ctx.Done():
 			log.Info("shutting down")
 			serving = false

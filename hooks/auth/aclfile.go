@@ -44,8 +44,8 @@ var _ petrel.Authorizer = (*ACLFile)(nil)
 // delivered; where it may read all, deliveries cost nothing.
 type ACLFile struct {
 	// CheckAll has every delivery checked, also where the client may read all
-	// that its filter matches. This is the price for a Reload that takes rights
-	// away from subscriptions that exist. Set it before the broker starts.
+	// that its filter matches: a Reload then takes rights away from subscriptions
+	// that exist by itself. Set it before the broker starts.
 	CheckAll bool
 
 	path   string
@@ -65,9 +65,8 @@ func NewACLFile(path string) (*ACLFile, error) {
 
 // Reload reads the file again. From its return on, what the file says now
 // decides about each PUBLISH, each SUBSCRIBE, and each delivery that is checked.
-// Subscriptions that exist stay: those whose deliveries are not checked keep
-// their messages until the client subscribes again or its session ends, unless
-// CheckAll is set. If it fails, everything stays as it was. It may be called at
+// Call [petrel.Broker.Reauthorize] after it: until then subscriptions whose
+// deliveries are not checked keep their messages, unless CheckAll is set. If it fails, everything stays as it was. It may be called at
 // any time.
 //
 // Replace the file by renaming another to its name: a file that is read while

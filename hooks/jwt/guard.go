@@ -59,8 +59,12 @@ func (a *Authenticator) grant(r *petrel.ConnectRequest, f *findings) {
 // Authorize allows what the token of the client does.
 func (g *Guard) Authorize(_ context.Context, r *petrel.AccessRequest) error {
 	grants, ok := r.Client.Value(grantsKey{g.Authenticator}).(*auth.Grants)
-	if !ok {
+	switch {
+	case ok:
+	case r.Client.Connected():
 		return packets.NotAuthorized
+	default:
+		return packets.ServerBusy // not a refusal: its next token says what it may
 	}
 	return grants.Authorize(r)
 }
