@@ -194,7 +194,7 @@ func looksLikeV5(body []byte) bool {
 // "online" at once, and its old will must not come after that.
 func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
 	b := c.broker
-	c.identity = cn.request.Identity
+	c.identity, c.userName = cn.request.Identity, cn.request.UserName
 	c.hadExpiry = cn.expiry != 0
 	if err := c.prove(&cn.request); err != nil {
 		return c.refuse(err)
