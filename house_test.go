@@ -93,6 +93,7 @@ var houseImports = map[string][]string{
 	"hooks":              {".", "packets", "topics"},
 	"conformance":        {},
 	"conformance/report": {"conformance"},
+	"hostile":            {},
 
 	// For tests, of the repository and of hosts.
 	"internal/brokertest":   {".", "packets", "topics"},
