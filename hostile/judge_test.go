@@ -74,12 +74,12 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		w.fail("%s has no session any more, and was sent %q on %q", p, m.Payload, m.Topic)
 	}
 	topic := w.topicOf(p, m)
-	d := a.find(w.now(), false, topic, m, p.version)
+	d := a.find(false, topic, m, p.version)
 	if d == nil {
 		d = w.findShared(a, topic, m, p.version)
 	}
 	if d == nil {
-		d = a.find(w.now(), true, topic, m, p.version)
+		d = a.find(true, topic, m, p.version)
 	}
 	if d == nil {
 		d = w.findLoose(a, topic, m)
@@ -127,11 +127,8 @@ func (w *world) topicOf(p *peer, m *packets.Publish) string {
 
 // find returns the first of what is due that the packet can be, of what the broker
 // must not forget or of what it may.
-func (a *account) find(now time.Time, optional bool, topic string, m *packets.Publish, v packets.Version) *due {
+func (a *account) find(optional bool, topic string, m *packets.Publish, v packets.Version) *due {
 	for _, d := range a.dues {
-		if d.payload == "" && d.lapsed(now) {
-			continue // it may be another one
-		}
 		if d.stage == waiting && d.optional == optional && d.again == m.Dup && (!d.again || d.id == m.PacketID) && d.is(topic, m, v) {
 			return d
 		}
@@ -161,7 +158,7 @@ func (w *world) findShared(a *account, topic string, m *packets.Publish, v packe
 	copies := slices.Clone(w.copies)
 	slices.SortStableFunc(copies, func(x, y *sharedCopy) int { return cmp.Compare(len(x.holders), len(y.holders)) })
 	for _, c := range copies {
-		if c.topic != topic || c.payload != string(m.Payload) || c.isHeld(nil) || c.payload == "" && c.expired(w.now()) {
+		if c.topic != topic || c.payload != string(m.Payload) || c.isHeld(nil) {
 			continue
 		}
 		for _, s := range a.joined[c.filter] {

@@ -278,8 +278,6 @@ func (a *account) cutOff() {
 			d.optional = d.optional || d.group != nil && d.qos == packets.AtLeastOnce // another member may get it
 		case d.stage == waiting && d.replay != "":
 			d.optional, a.loose = true, true
-		case d.stage == waiting && d.qos == 0:
-			d.optional = true
 		}
 		d.counted, d.rel = false, false
 	}

@@ -10,9 +10,6 @@ import (
 
 // FuzzSessions runs programs of operations of several clients against the model.
 func FuzzSessions(f *testing.F) {
-	for _, p := range corpus() {
-		f.Add(p)
-	}
 	for seed := range uint64(50) {
 		f.Add(randomProgram(seed))
 	}
@@ -20,9 +17,6 @@ func FuzzSessions(f *testing.F) {
 		synctest.Test(t, func(t *testing.T) { run(t, program) })
 	})
 }
-
-// corpus are programs from which fuzzing begins.
-func corpus() (list [][]byte) { return nil }
 
 // seedVariable names in the environment a seed to be run alone.
 const seedVariable = "PETREL_HOSTILE_SEED"

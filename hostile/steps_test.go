@@ -151,8 +151,8 @@ func (w *world) stepPublish(id string) {
 func (w *world) publish(p *peer) packets.Packet {
 	c, a := &w.choices, p.owner
 	n := &note{topic: choose(c, names...), from: a.id, qos: packets.QoS(c.pick(3)), retain: c.one(4)}
-	if n.payload = w.payload(); n.retain && c.one(3) {
-		n.payload = ""
+	if n.payload = w.payload(); n.retain && c.one(3) && !w.emptied[n.topic] { // a second one could not be told from the first
+		n.payload, w.emptied[n.topic] = "", true
 	}
 	m := &packets.Publish{Topic: []byte(n.topic), Payload: []byte(n.payload), QoS: n.qos, Retain: n.retain}
 	if n.qos > 0 {

@@ -28,6 +28,7 @@ type world struct {
 	peers    []*peer
 	accounts map[string]*account
 	retained map[string]*note
+	emptied  map[string]bool // topics to which an empty message was published
 	copies   []*sharedCopy
 }
 
@@ -57,7 +58,7 @@ func choose[T any](c *choices, list ...T) T { return list[c.pick(len(list))] }
 
 // run runs the program that the bytes are. It is called in a bubble.
 func run(t *testing.T, program []byte) {
-	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}}
+	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}}
 	w.o = variant{perSubscription: w.choices.one(4), queueQoS0: w.choices.one(4), window: choose(&w.choices, 1024, 1024, 3, 1)}
 	w.note("options %+v", w.o)
 	w.start()
