@@ -127,7 +127,7 @@ var limitTests = []limitTest{
 		}},
 	{limit: petrel.LimitRetainedBytes, most: 100, options: petrel.Options{MaximumRetainedBytes: 100}, who: "c", topic: "kept",
 		drop: petrel.DropRetainedFull, reach: retainedOf},
-	{limit: petrel.LimitMemory, most: 100, options: petrel.Options{MemoryLimit: 100}, who: "c", topic: "kept",
+	{limit: petrel.LimitMemory, most: 100, options: petrel.Options{MemoryLimit: 100, MaximumRetainedBytes: -1}, who: "c", topic: "kept",
 		drop: petrel.DropMemory, reach: retainedOf},
 	{limit: petrel.LimitMessageRate, most: 3, options: petrel.Options{MessageRate: 3}, holds: true, who: "c",
 		reach: func(t *testing.T, d *doorway, n int) (codes []packets.ReasonCode) {

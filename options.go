@@ -120,7 +120,8 @@ type Options struct {
 
 	// MaximumRetainedBytes bounds topic, properties and payload of all retained
 	// messages together, in bytes. What would exceed it is refused with 0x97.
-	// Zero and negative mean no limit.
+	// Zero means three quarters of MemoryLimit, so that retained messages leave
+	// room for those on their way, and no limit without one; negative means no limit.
 	MaximumRetainedBytes int64
 
 	// MessageRate and ByteRate bound what one client may publish per second, in
@@ -139,7 +140,7 @@ type Options struct {
 	//  2. When none waits, new messages of QoS 1 and 2 for sessions are dropped,
 	//     and new retained messages refused with 0x97.
 	//
-	// Nothing else that was accepted is given up. MaximumRetainedBytes can keep
+	// Nothing else that was accepted is given up. MaximumRetainedBytes keeps
 	// retained messages from taking all of it. Zero and negative mean no limit.
 	MemoryLimit int64
 
@@ -270,14 +271,22 @@ func (o Options) withDefaults() Options {
 	limit(&o.MaximumSubscriptions, noLimit, noLimit)
 	limit(&o.MaximumConnectionsPerIdentity, noLimit, noLimit)
 	limit(&o.MaximumSessionsPerIdentity, noLimit, noLimit)
-	limit(&o.MaximumRetainedBytes, math.MaxInt64, math.MaxInt64)
 	limit(&o.MessageRate, noLimit, noLimit)
 	limit(&o.ByteRate, noLimit, noLimit)
 	limit(&o.MemoryLimit, noMemoryLimit, noMemoryLimit)
+	limit(&o.MaximumRetainedBytes, retainedShare(o.MemoryLimit), math.MaxInt64)
 	duration(&o.MaximumSessionExpiry, forever)
 	duration(&o.MaximumKeepAlive, forever)
 	duration(&o.SysInterval, 10*time.Second)
 	return o
+}
+
+// retainedShare is how much of a memory limit retained messages may take.
+func retainedShare(memoryLimit int64) int64 {
+	if memoryLimit == noMemoryLimit {
+		return math.MaxInt64
+	}
+	return memoryLimit - memoryLimit/4
 }
 
 // forever is a duration that is never reached, and can still be added to a time.

@@ -312,7 +312,7 @@ func TestMemoryLimitOfRetainedMessages(t *testing.T) {
 		fits  bool
 	}{{"one byte more than needed", size + 1, true}, {"as much as needed", size, true}, {"one byte less", size - 1, false}} {
 		t.Run(tc.name, func(t *testing.T) {
-			b := brokertest.New(t, petrel.Options{MemoryLimit: tc.limit})
+			b := brokertest.New(t, petrel.Options{MemoryLimit: tc.limit, MaximumRetainedBytes: -1})
 			p := b.Connect(brokertest.ID("p"))
 			put := func(topic, payload string) packets.ReasonCode {
 				return p.PublishWith(packets.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: 1, Retain: true})

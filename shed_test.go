@@ -21,7 +21,7 @@ import (
 func crowded(t *testing.T, f func(t *testing.T, b *brokertest.Broker, seen *dropRecorder, limits *limitRecorder)) {
 	t.Helper()
 	seen, limits := new(dropRecorder), new(limitRecorder)
-	o := petrel.Options{Hooks: []petrel.Hook{seen, limits}, MemoryLimit: 100, QueueQoS0: true}
+	o := petrel.Options{Hooks: []petrel.Hook{seen, limits}, MemoryLimit: 100, MaximumRetainedBytes: -1, QueueQoS0: true}
 	inFakeTime(t, o, func(t *testing.T, b *brokertest.Broker) {
 		for _, id := range []string{"a", "b", "c"} {
 			c := b.Connect(brokertest.Durable(id))
@@ -86,6 +86,20 @@ func TestMemoryLimitOrder(t *testing.T) {
 			p := sub.ExpectPublish("c", strings.Repeat("x", 9))
 			require.Equal(t, qos, p.QoS)
 		}
+	})
+}
+
+// Retained messages leave a quarter to those on their way, if nothing else is said.
+func TestMemoryLimitLeavesRoomBesideRetained(t *testing.T) {
+	inFakeTime(t, petrel.Options{MemoryLimit: 100}, func(t *testing.T, b *brokertest.Broker) {
+		pub, sub := b.Connect(brokertest.ID("pub")), b.Connect(brokertest.ID("sub"))
+		sub.Subscribe(packets.ExactlyOnce, "t")
+		kept := packets.Publish{Topic: []byte("k"), Payload: make([]byte, 74), QoS: 1, Retain: true}
+		require.False(t, pub.PublishWith(kept).IsError())
+		kept.Topic, kept.PacketID, kept.Payload = []byte("l"), 0, []byte{0}
+		require.Equal(t, packets.QuotaExceeded, pub.PublishWith(kept))
+		hold(t, b, "t", 2, 25)
+		sub.ExpectPublish("t", strings.Repeat("x", 24))
 	})
 }
 

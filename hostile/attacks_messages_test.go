@@ -120,7 +120,7 @@ var messageAttacks = []attack{
 			if held := a.b.Stats().MessageBytes; held > a.o.MemoryLimit {
 				a.t.Errorf("%d bytes of messages are held; Options.MemoryLimit is %d", held, a.o.MemoryLimit)
 			}
-			a.until("the limit is reached", func() bool { return a.b.Stats().MessageBytes > a.o.MemoryLimit*9/10 })
+			a.until("their share of the limit is taken", func() bool { return a.b.Stats().MessageBytes > a.o.MemoryLimit*7/10 })
 		},
 	},
 	{

@@ -95,7 +95,8 @@ var connectAttacks = []attack{
 		},
 	},
 	{
-		name: "takeovers", n: 2000, bound: func(int, *petrel.Options) int64 { return 0 },
+		name: "takeovers", n: 2000,
+		bound: func(n int, _ *petrel.Options) int64 { return int64(n) * 8 * kB }, // what the attackers have themselves
 		run: func(a *arena) {
 			a.each(func(i int) {
 				p := packets.Connect{Version: packets.V5, ClientID: []byte("victim"), CleanStart: i%2 == 0, SessionExpiryInterval: uint32(i % 3), HasWill: true}

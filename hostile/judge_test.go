@@ -99,6 +99,7 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 			}
 		}
 	}
+	d.unsure = d.unsure || p.version != packets.V5
 	if d.stage, d.id = sent, m.PacketID; m.QoS == 0 {
 		d.stage = done
 		return
@@ -133,6 +134,26 @@ func (a *account) find(optional bool, topic string, m *packets.Publish, v packet
 			return d
 		}
 	}
+	return a.findUnsure(optional, topic, m, v)
+}
+
+// findUnsure is find where a copy that a 3.1.1 client was sent turns out to have
+// been that for another of its subscriptions: the two change places.
+func (a *account) findUnsure(optional bool, topic string, m *packets.Publish, v packets.Version) *due {
+	for _, d := range a.dues {
+		if d.stage != waiting || d.optional != optional || d.again != m.Dup || d.again && d.id != m.PacketID {
+			continue
+		}
+		for _, e := range a.dues {
+			if e == d || e.note != d.note || !d.unsure && !e.unsure || e.qos != d.qos || e.retain != d.retain {
+				continue
+			}
+			if e.is(topic, m, v) {
+				d.ids, e.ids = e.ids, d.ids
+				return d
+			}
+		}
+	}
 	return nil
 }
 
@@ -140,8 +161,8 @@ func (d *due) is(topic string, m *packets.Publish, v packets.Version) bool {
 	if d.topic != topic || d.payload != string(m.Payload) || d.qos != m.QoS {
 		return false
 	}
-	if d.again && d.group != nil && d.groups > 1 {
-		return true // to a 3.1.1 client all copies looked the same
+	if d.again && (d.group != nil || d.replay != "") {
+		return true // a 3.1.1 client could not tell by which subscription it came
 	}
 	return d.retain == m.Retain && sameIDs(d.ids, m, v)
 }

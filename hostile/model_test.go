@@ -51,7 +51,6 @@ type account struct {
 	joined   map[string][]*subscription // every shared subscription that it ever had, by filter
 	loose    bool                       // it may be sent retained messages that came after it subscribed
 	open     []*exchange                // of QoS 2 messages from the client
-	recent   *exchange                  // the last of them, for a PUBREL that comes again
 }
 
 const never = 0xFFFFFFFF
@@ -80,6 +79,7 @@ type due struct {
 	stage    stage
 	id       uint16      // once it was sent with QoS 1 or 2
 	again    bool        // it was sent on an earlier connection
+	unsure   bool        // it may have been another copy: a 3.1.1 client is sent no subscription identifiers
 	counted  bool        // against the Receive Maximum of this connection
 	rel      bool        // its PUBREL has come on this connection
 	optional bool        // the broker may forget it
