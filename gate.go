@@ -61,8 +61,8 @@ func (o *outbound) awaitsConnackLocked() bool {
 	if o.gate == nil {
 		return false
 	}
-	b := o.gate.stages[0].frames.b
-	return len(b) > 0 && packets.Type(b[0]>>4) == packets.TypeConnack
+	f := o.gate.stages[0].frames
+	return f.total() > 0 && packets.Type(f.first()>>4) == packets.TypeConnack
 }
 
 // dropStagesLocked gives up what waits for commits: the connection ends.
@@ -75,17 +75,4 @@ func (o *outbound) dropStagesLocked() {
 		s.frames.recycle()
 	}
 	o.gate = nil
-}
-
-// append returns f with g behind it, and recycles g. f may be nil.
-func (f *frames) append(g *frames) *frames {
-	if f == nil {
-		return g
-	}
-	for _, r := range g.refs {
-		f.refs = append(f.refs, reference{len(f.b) + r.at, r.payload})
-	}
-	f.b = append(f.b, g.b...)
-	g.recycle()
-	return f
 }

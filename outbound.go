@@ -8,9 +8,6 @@ import (
 )
 
 const (
-	// shareFrom is the payload size in bytes from which a payload is referred to
-	// by every outbound buffer instead of copied into each.
-	shareFrom = 16 << 10
 	// flushFrom is the size in bytes at which an outbound buffer is flushed
 	// before the batch that fills it has ended.
 	flushFrom = 64 << 10
@@ -18,54 +15,9 @@ const (
 	// is what costs, and several at once cost less. The scenario
 	// large/64KiB of benchmarks shows it.
 	flushLargeFrom = 8 * flushFrom
-	// keepUpTo bounds the buffers that go back to the pool, in bytes.
-	keepUpTo = 128 << 10
 	// lastWords is how long a closing connection may take for its last packets.
 	lastWords = time.Second
 )
-
-// frames are encoded packets: bytes, and payloads that are spliced in by reference.
-type frames struct {
-	b    []byte
-	refs []reference
-	v    net.Buffers // what buffers has returned last, to be used again
-}
-
-// reference is a payload that stands before b[at].
-type reference struct {
-	at      int
-	payload []byte
-}
-
-var framesPool = sync.Pool{New: func() any { return new(frames) }}
-
-func (f *frames) recycle() {
-	clear(f.refs)
-	clear(f.v)
-	f.b, f.refs, f.v = f.b[:0], f.refs[:0], f.v[:0]
-	if cap(f.b) <= keepUpTo {
-		framesPool.Put(f)
-	}
-}
-
-// buffers splits f into the slices to be written, in order. They are valid until
-// the next call.
-func (f *frames) buffers() net.Buffers {
-	v := f.v[:0]
-	from := 0
-	for _, r := range f.refs {
-		if r.at > from {
-			v = append(v, f.b[from:r.at])
-		}
-		v = append(v, r.payload)
-		from = r.at
-	}
-	if from < len(f.b) {
-		v = append(v, f.b[from:])
-	}
-	f.v = v
-	return v
-}
 
 // outbound is the bounded buffer between publishers and one client's socket.
 // Whoever pushes may flush without blocking; what the socket refuses is written
@@ -114,16 +66,7 @@ func (o *outbound) pushAfter(after *commit, head, payload []byte, idAt int, id u
 		}
 		f = o.pending
 	}
-	start := len(f.b)
-	f.b = append(f.b, head...)
-	if idAt != 0 {
-		f.b[start+idAt], f.b[start+idAt+1] = byte(id>>8), byte(id)
-	}
-	if shared && len(payload) >= shareFrom {
-		f.refs = append(f.refs, reference{len(f.b), payload})
-	} else {
-		f.b = append(f.b, payload...)
-	}
+	f.add(head, payload, idAt, id, shared)
 	size = int(o.size.Add(int64(len(head) + len(payload))))
 	if staged {
 		return false, size // what it waits for sees to the flush
@@ -311,25 +254,4 @@ func (o *outbound) untilIdle() <-chan struct{} {
 		o.idle = make(chan struct{})
 	}
 	return o.idle
-}
-
-func (f *frames) total() int {
-	n := len(f.b)
-	for _, r := range f.refs {
-		n += len(r.payload)
-	}
-	return n
-}
-
-// after is what remains of f behind its first n bytes.
-func (f *frames) after(n int) net.Buffers {
-	v := f.buffers()
-	for len(v) > 0 && n >= len(v[0]) {
-		n -= len(v[0])
-		v = v[1:]
-	}
-	if len(v) > 0 {
-		v[0] = v[0][n:]
-	}
-	return v
 }

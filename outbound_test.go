@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -49,6 +51,7 @@ func TestFramesAfterEveryByte(t *testing.T) {
 		"two side by side":      {b: []byte("abcdef"), refs: []reference{{3, []byte("XY")}, {3, []byte("Z")}}},
 		"references only":       {refs: []reference{{0, []byte("XY")}, {0, []byte("Z")}}},
 		"bytes and two, spread": {b: []byte("abcdef"), refs: []reference{{2, []byte("XY")}, {5, []byte("Z")}}},
+		"full ones before":      {full: net.Buffers{[]byte("ab"), []byte("c")}, b: []byte("def"), refs: []reference{{1, []byte("XY")}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			whole := f.flat()
@@ -59,6 +62,55 @@ func TestFramesAfterEveryByte(t *testing.T) {
 			require.Equal(t, whole, f.flat(), "it is unchanged")
 		})
 	}
+}
+
+// Packets of all sizes, pushed and moved, are the bytes that they were.
+func TestFramesInChunks(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	large := make([]byte, 3*keepUpTo)
+	for i := range large {
+		large[i] = byte(r.Uint32())
+	}
+	f, want := new(frames), []byte(nil)
+	for range 300 {
+		g, moved := f, r.IntN(4) == 0
+		if moved {
+			g = new(frames)
+		}
+		for range 1 + r.IntN(4) {
+			size := r.IntN(1 << (4 + r.IntN(15)))
+			at := r.IntN(len(large) - size)
+			head := []byte{1, 0, 0, byte(size)}
+			id := uint16(r.Uint32())
+			g.add(head, large[at:at+size], 1, id, r.IntN(2) == 0)
+			binary.BigEndian.PutUint16(head[1:], id)
+			want = append(append(want, head...), large[at:at+size]...)
+		}
+		if moved {
+			f = f.append(g)
+		}
+		require.Equal(t, len(want), f.total())
+	}
+	require.True(t, bytes.Equal(want, f.flat()))
+	require.Equal(t, want[0], f.first())
+	require.NotEmpty(t, f.full)
+	at := r.IntN(len(want))
+	require.True(t, bytes.Equal(want[at:], slices.Concat(f.after(at)...)), "after %d bytes", at)
+}
+
+// What waits for a client that does not read is not copied again and again.
+func TestFramesAreNotCopiedAsTheyGrow(t *testing.T) {
+	const packet, n = 4 << 10, 1 << 10
+	payload := make([]byte, packet)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f := new(frames)
+	for range n {
+		f.add([]byte{0}, payload, 0, 0, false)
+	}
+	runtime.ReadMemStats(&after)
+	require.Equal(t, n*(packet+1), f.total())
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(2*n*packet))
 }
 
 // Whatever pushes, flushes and refuses bytes: what was pushed arrives whole, in order, once.
