@@ -58,6 +58,7 @@ func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signa
 	a.warn(log)
 	log.Log(ctx, c.anonymous.level(c.passwords != ""), c.anonymous.describe(c.passwords != ""))
 
+	go keepHeap(ctx)
 	served := make(chan error, len(open))
 	for _, l := range open {
 		go func() { served <- broker.Serve(l) }()
