@@ -20,8 +20,9 @@ type ConnectionRequest struct {
 type ConnectionStage byte
 
 const (
-	// StageAccepted: nothing was read of it. Peer has its addresses and its
-	// listener, and what else is known by then: TLS and the HTTP request of a
+	// StageAccepted: nothing was read of it but the header of a trusted proxy, so
+	// that the addresses in Peer are those of the client. Peer has its listener
+	// too, and what else is known by then: TLS and the HTTP request of a
 	// WebSocket, but not the TLS of a listener that leaves the handshake to the
 	// first read, as those of package listeners do.
 	StageAccepted ConnectionStage = iota + 1
@@ -83,6 +84,9 @@ func (c *Client) letIn() (err error) {
 			err = errors.New("petrel: the connection panicked")
 		}
 	}()
+	if err := settle(c.conn); err != nil {
+		return err
+	}
 	r := ConnectionRequest{Stage: StageAccepted, Peer: c.Peer()}
 	if r.Peer.TLS != nil && !r.Peer.TLS.HandshakeComplete {
 		r.Peer.TLS, c.unsecured = nil, true

@@ -2,6 +2,7 @@ package petrel
 
 import (
 	"crypto/tls"
+	"iter"
 	"net"
 
 	"github.com/petrelmq/petrel/internal/engine"
@@ -51,6 +52,10 @@ type (
 	// the proxy says, and ProxyAddr the proxy itself, else nil.
 	proxiedConn interface{ ProxyAddr() net.Addr }
 
+	// proxyHeaderConn is a proxiedConn that learns of its client by reading, once,
+	// what the proxy sends first.
+	proxyHeaderConn interface{ ReadProxyHeader() error }
+
 	// proxiedTLSConn is a proxiedConn whose proxy may tell of TLS; an empty
 	// version means that it does not.
 	proxiedTLSConn interface {
@@ -66,17 +71,40 @@ type (
 // mostLayers bounds the walk through layers; one might name itself.
 const mostLayers = 16
 
+// layers yields what the connection is made of, the outermost first.
+func layers(conn engine.Conn) iter.Seq[net.Conn] {
+	return func(yield func(net.Conn) bool) {
+		layer := conn.NetConn()
+		for n := 0; layer != nil && n < mostLayers && yield(layer); n++ {
+			l, ok := layer.(layered)
+			if !ok {
+				return
+			}
+			layer = l.NetConn()
+		}
+	}
+}
+
+// settle waits until it is known for whom a proxy speaks.
+func settle(conn engine.Conn) error {
+	for layer := range layers(conn) {
+		if x, ok := layer.(proxyHeaderConn); ok {
+			return x.ReadProxyHeader()
+		}
+	}
+	return nil
+}
+
 // look fills in what the layers of the connection know.
 func (p *Peer) look(conn engine.Conn) {
-	layer := conn.NetConn()
-	if layer == nil {
+	if conn.NetConn() == nil {
 		if c, ok := conn.(interface {
 			Credentials() (engine.Credentials, bool)
 		}); ok {
 			p.admit(c.Credentials())
 		}
 	}
-	for n := 0; layer != nil && n < mostLayers; n++ {
+	for layer := range layers(conn) {
 		if p.Header == nil {
 			if r, ok := layer.(requestConn); ok {
 				p.Header = r.Header()
@@ -93,11 +121,6 @@ func (p *Peer) look(conn engine.Conn) {
 			p.TLS = &state
 		}
 		p.admit(engine.CredentialsOf(layer))
-		l, ok := layer.(layered)
-		if !ok {
-			return
-		}
-		layer = l.NetConn()
 	}
 }
 

@@ -25,7 +25,8 @@
 //
 // A [WebSocket] is both an [net/http.Handler] and a net.Listener: mount it on
 // the mux you have and give it to the broker. [WebSocketListen] is for those
-// who have no HTTP server; it brings one, also for wss.
+// who have no HTTP server; it brings one, also for wss, and [NewWebSocketListener]
+// one for a listener that is there already.
 //
 // Clients must offer the subprotocol "mqtt" or "mqttv3.1". Pages in browsers may
 // connect from the origin they connect to, and from [WebSocketOptions.Origins].
@@ -47,5 +48,6 @@
 //	interface{ Header() map[string][]string }          // WebSocket: the header of the upgraded request
 //	interface{ Request() *http.Request }               // WebSocket: the request itself
 //	interface{ ProxyAddr() net.Addr }                  // WebSocket, PROXY: the proxy whose word RemoteAddr is, or nil
+//	interface{ ReadProxyHeader() error }               // PROXY: wait for what the proxy says, before the first Read
 //	interface{ ConnectionState() tls.ConnectionState } // TLS, and WebSocket over TLS
 package listeners

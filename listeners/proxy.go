@@ -30,25 +30,35 @@ type ProxyOptions struct {
 // ProxyProtocol wraps a listener behind proxies that tell, by the PROXY protocol
 // of version 1 or 2, whom they speak for. The connections have the addresses of
 // that header; what it tells of TLS, a broker's hooks find in Peer.Proxy. Put
-// [tls.NewListener] or an [net/http.Server] on top of it, where the client speaks
+// [tls.NewListener] or [NewWebSocketListener] on top of it, where the client speaks
 // TLS or WebSocket through the proxy.
 //
 // Accept does not wait for the header: it is read by the first Read, under the
 // deadlines of the connection, and until then the addresses are those of the
-// proxy. At most 4 KiB are believed, and memory grows with what has come. A
-// header that is malformed, or missing, is the error of Read. A proxy that speaks
-// for itself, to see whether anybody is there (LOCAL, UNKNOWN), has its own address.
+// proxy. A broker that is to decide about a connection before that waits for the
+// header, and nothing else, with ReadProxyHeader. At most 4 KiB are believed, and
+// memory grows with what has come. A header that is malformed, or missing, is the
+// error of Read. A proxy that speaks for itself, to see whether anybody is there
+// (LOCAL, UNKNOWN), has its own address.
 //
 // The format is small and settled, so it is read here: what there is as a package
 // is larger than this, and brings its own listener with timeouts of its own.
 func ProxyProtocol(l net.Listener, o ProxyOptions) (net.Listener, error) {
-	if len(o.Trusted) == 0 && !o.TrustUnix {
-		return nil, errors.New("listeners: ProxyOptions trust nobody")
-	}
-	if err := checkProxies(o.Trusted); err != nil {
-		return nil, fmt.Errorf("listeners: ProxyOptions: Trusted: %w", err)
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
 	return &proxyListener{l, o}, nil
+}
+
+// Validate reports an option that cannot be meant.
+func (o ProxyOptions) Validate() error {
+	if len(o.Trusted) == 0 && !o.TrustUnix {
+		return errors.New("listeners: ProxyOptions trust nobody")
+	}
+	if err := checkProxies(o.Trusted); err != nil {
+		return fmt.Errorf("listeners: ProxyOptions: Trusted: %w", err)
+	}
+	return nil
 }
 
 type proxyListener struct {
@@ -89,10 +99,8 @@ type proxyConn struct {
 
 // Read reads the header before anything else.
 func (c *proxyConn) Read(p []byte) (int, error) {
-	if c.header.Load() == nil {
-		if err := c.readHeader(); err != nil {
-			return 0, err
-		}
+	if err := c.ReadProxyHeader(); err != nil {
+		return 0, err
 	}
 	if n := c.takeSeen(p); n > 0 || len(p) == 0 {
 		return n, nil
@@ -111,7 +119,12 @@ func (c *proxyConn) takeSeen(p []byte) int {
 	return n
 }
 
-func (c *proxyConn) readHeader() error {
+// ReadProxyHeader waits until it is known for whom the proxy speaks, under the
+// deadlines of the connection. It may be called before Read, and again.
+func (c *proxyConn) ReadProxyHeader() error {
+	if c.header.Load() != nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil || c.header.Load() != nil {

@@ -25,7 +25,7 @@ type WebSocketOptions struct {
 	// Zero means 10 seconds; negative means no limit.
 	HandshakeTimeout time.Duration
 
-	// TLSConfig makes WebSocketListen speak wss. Nil means plain ws. It is
+	// TLSConfig makes WebSocketListen and NewWebSocketListener speak wss. Nil means plain ws. It is
 	// cloned; a zero MinVersion becomes TLS 1.2, and the only protocol
 	// offered in ALPN is "http/1.1". NewWebSocket ignores it: there the
 	// host's own server decides.
@@ -130,7 +130,7 @@ var (
 // NewWebSocket returns a WebSocket to mount on an HTTP server. Every request
 // waits in the handler until Accept takes its connection, so serve the
 // listener before, or soon after, the HTTP server starts. See
-// [WebSocketListen] for one that brings its own server.
+// [WebSocketListen] and [NewWebSocketListener] for those that bring their own server.
 //
 // Where opts cannot be meant, see [WebSocketOptions.Validate], Accept says so at
 // once, and with it the broker's Serve; all requests are refused.

@@ -16,22 +16,42 @@ import (
 // Closing the listener ends the server, and with it the requests that are
 // not upgraded yet; connections that Accept has returned stay open.
 func WebSocketListen(addr string, opts WebSocketOptions) (net.Listener, error) {
-	var config *tls.Config
-	if opts.TLSConfig != nil {
-		var err error
-		if config, err = serverConfig(opts.TLSConfig, ""); err != nil {
-			return nil, err
-		}
-		// A connection that came to speak HTTP/2 could not be upgraded.
-		config.NextProtos = []string{"http/1.1"}
-	}
-	if err := opts.Validate(); err != nil {
+	config, err := opts.check()
+	if err != nil {
 		return nil, err
 	}
 	socket, err := TCP(addr)
 	if err != nil {
 		return nil, err
 	}
+	return newWebSocketServer(socket, config, opts), nil
+}
+
+// NewWebSocketListener is [WebSocketListen] on top of a listener that there is
+// already: one that [ProxyProtocol] or [Systemd] has returned, or a Unix socket.
+// Closing it closes inner; so does an error.
+func NewWebSocketListener(inner net.Listener, opts WebSocketOptions) (net.Listener, error) {
+	config, err := opts.check()
+	if err != nil {
+		_ = inner.Close() // err says more
+		return nil, err
+	}
+	return newWebSocketServer(inner, config, opts), nil
+}
+
+// check returns the TLS config of a server of its own, nil for one without TLS.
+func (o WebSocketOptions) check() (config *tls.Config, err error) {
+	if o.TLSConfig != nil {
+		if config, err = serverConfig(o.TLSConfig, ""); err != nil {
+			return nil, err
+		}
+		// A connection that came to speak HTTP/2 could not be upgraded.
+		config.NextProtos = []string{"http/1.1"}
+	}
+	return config, o.Validate()
+}
+
+func newWebSocketServer(socket net.Listener, config *tls.Config, opts WebSocketOptions) *webSocketServer {
 	l := &webSocketServer{
 		WebSocket: NewWebSocket(opts),
 		socket:    socket,
@@ -54,7 +74,7 @@ func WebSocketListen(addr string, opts WebSocketOptions) (net.Listener, error) {
 		socket = tls.NewListener(socket, config)
 	}
 	go l.run(socket)
-	return l, nil
+	return l
 }
 
 // webSocketServer is a WebSocket together with the server it is mounted on.
