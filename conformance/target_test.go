@@ -125,6 +125,16 @@ func TestRealTime(t *testing.T) {
 	}
 }
 
+// Skip ends a test that a broker of somebody else, or a mutated one, is not fit for.
+// Petrel has to be.
+func (t *T) Skip(args ...any) {
+	t.Helper()
+	if *targetFlag == "" && *mutationFlag == "" {
+		t.Fatal(args...)
+	}
+	t.T.Skip(args...)
+}
+
 // With sets the broker up before the first connection. The test is skipped
 // against a broker of somebody else, and says what it needed.
 func (t *T) With(o petrel.Options) {

@@ -200,7 +200,7 @@ func lastWill(t *testing.T, d driver, o options) {
 
 func restart(t *testing.T, d driver, o options) {
 	if !shared.ours() {
-		t.Skip("the broker is not ours to restart")
+		skip(t, "the broker is not ours to restart")
 	}
 	b := startBroker(t, o.transport.mutual)
 	o.addr, o.restarts = b.addr(t, o.transport), true
