@@ -3,6 +3,7 @@ package petrel_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -281,6 +282,48 @@ func TestReadmeHasTheMatrixOfInterop(t *testing.T) {
 		return rest
 	}
 	require.Equal(t, table("interop/README.md"), table("README.md"))
+}
+
+// The suites that README.md counts are as large as it says; hostile counts its own.
+func TestReadmeCountsTheSecuritySuites(t *testing.T) {
+	count := func(pattern string, names ...string) (n int) {
+		for _, name := range names {
+			n += len(regexp.MustCompile(`(?m)^\s*`+pattern).FindAllString(readText(t, name), -1))
+		}
+		return n
+	}
+	var tests []string
+	eachFile(t, func(name string) {
+		if strings.HasSuffix(name, "_test.go") && ofTheCore(name) {
+			tests = append(tests, name)
+		}
+	})
+	limits := count(`\{limit: petrel\.Limit`, "limits_test.go")
+	readme := readText(t, "README.md")
+	for _, row := range []string{
+		fmt.Sprintf("| rights that change | %d scenes |", count(`onScene\(t, "`, "revocation_test.go")),
+		fmt.Sprintf("| limits | %d cases | each of %d limits", 3*limits, limits),
+		fmt.Sprintf("| fuzz targets of the core | %d |", count(`func Fuzz`, tests...)),
+	} {
+		require.Contains(t, readme, "\n"+row)
+	}
+}
+
+// houseSkips are the files that may skip a test: with CI in the environment each
+// fails instead, or it is about a broker of somebody else, or about a benchmark.
+var houseSkips = []string{
+	"bench_test.go", "examples/browser/browser_test.go",
+	"hooks/store/storetest/full.go", "interop/broker_test.go", "interop/scenario_test.go",
+}
+
+// conformance has a Skip of its own, which fails of petrel.
+func TestNoTestIsSkippedUnseen(t *testing.T) {
+	skip := regexp.MustCompile(`\b[a-z]+\.Skip(f|Now)?\(`)
+	eachFile(t, func(name string) {
+		if strings.HasSuffix(name, ".go") && !strings.HasPrefix(name, "conformance/") && skip.MatchString(readText(t, name)) {
+			require.Contains(t, houseSkips, name)
+		}
+	})
 }
 
 // A path of somebody's machine in a file helps nobody else.

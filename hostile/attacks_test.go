@@ -144,7 +144,7 @@ func TestReadmeCountsTheAttacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if said := fmt.Sprintf("Hostile clients: %d attacks,", len(attacks)); !bytes.Contains(readme, []byte(said)) {
+	if said := fmt.Sprintf("| hostile clients | %d attacks |", len(attacks)); !bytes.Contains(readme, []byte(said)) {
 		t.Errorf("README.md does not say %q", said)
 	}
 }
