@@ -20,12 +20,19 @@ var wraps = map[process.Transport]rest.Wrap{
 	process.TCP: rest.Plain, process.TLS: rest.Secure, process.WebSocket: rest.WebSocket,
 }
 
+// stillFor is how long the memory of a broker has to be the same.
+const stillFor = 2 * time.Second
+
+// atRest is how long the memory of a broker has to be the same until its clients
+// count as idle: some give back what the connecting took, after a while.
+const atRest = 12 * time.Second
+
 // idle measures clients that are connected and subscribed, and do nothing: the CPU
 // of their coming, and the memory that they keep.
 func idle(n int, transport process.Transport) func(*bench, *process.Broker) (sample, error) {
 	return func(b *bench, broker *process.Broker) (s sample, err error) {
 		err = b.with(broker, transport, func(p *process.Process, address netip.AddrPort) error {
-			before, err := settled(p)
+			before, err := settled(p, stillFor)
 			if err != nil {
 				return err
 			}
@@ -41,7 +48,7 @@ func idle(n int, transport process.Transport) func(*bench, *process.Broker) (sam
 			if err != nil {
 				return err
 			}
-			after, err := settled(p)
+			after, err := settled(p, atRest)
 			s.Memory = float64(after-before) / float64(n)
 			return err
 		})
@@ -67,9 +74,9 @@ func dialAll(address netip.AddrPort, wrap rest.Wrap, conns []net.Conn) error {
 }
 
 // settled returns the resident memory of a process when it has not changed by
-// more than one percent for two seconds.
-func settled(p *process.Process) (int64, error) {
-	const still, longest, step = 2 * time.Second, 20 * time.Second, 100 * time.Millisecond
+// more than one percent for as long as still.
+func settled(p *process.Process, still time.Duration) (int64, error) {
+	const longest, step = time.Minute, 100 * time.Millisecond
 	var reference int64
 	var since time.Duration
 	for waited := time.Duration(0); waited < longest; waited += step {

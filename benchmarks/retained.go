@@ -17,14 +17,14 @@ import (
 func retained(n int) func(*bench, *process.Broker) (sample, error) {
 	return func(b *bench, broker *process.Broker) (s sample, err error) {
 		err = b.with(broker, process.TCP, func(p *process.Process, address netip.AddrPort) error {
-			before, err := settled(p)
+			before, err := settled(p, stillFor)
 			if err != nil {
 				return err
 			}
 			if err := storeAll(address, n); err != nil {
 				return err
 			}
-			after, err := settled(p)
+			after, err := settled(p, stillFor)
 			if err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ const ballast = 16 << 20
 
 // restStep is how long the broker has to be at rest until memory goes back to the
 // system.
-const restStep = 10 * time.Second
+const restStep = 5 * time.Second
 
 // keepHeap lets collections be rare while there is much to do, and gives memory back
 // whenever the program comes to rest, until ctx ends. GOGC and GOMEMLIMIT in the
