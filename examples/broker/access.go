@@ -1,65 +1,157 @@
 package main
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/hooks/jwt"
+	"github.com/petrelmq/petrel/hooks/limit"
+	"github.com/petrelmq/petrel/hooks/scram"
 	"github.com/petrelmq/petrel/listeners"
 )
 
 // access is everything that decides who gets in and what they may do, as far as
 // it stands in files. The files can be read again while the broker runs.
 type access struct {
-	anonymous petrel.Authenticator
-	passwords *auth.PasswordFile      // nil without one
-	acl       *auth.ACLFile           // nil without one
-	tls       *listeners.Certificates // nil without a certificate
+	passwords    *auth.PasswordFile // nil without one, as all that follow
+	rights       *auth.ACLFile
+	users        *scram.File
+	scram        *scram.Authenticator
+	keys         *jwt.JWKSFile
+	tokens       *jwt.Authenticator
+	limiter      *limit.Limiter
+	certificates map[tlsFiles]*listeners.Certificates
+
+	files []interface{ Reload() error } // all of them
 }
 
-// newAccess reads the files that the configuration names.
+// newAccess reads the files that the configuration names. An error begins with
+// the key that is at fault.
 func newAccess(c *config) (*access, error) {
-	a := &access{anonymous: c.anonymous.hook()}
-	var err error
-	if c.passwords != "" {
-		if a.passwords, err = auth.NewPasswordFile(c.passwords); err != nil {
-			return nil, err
+	a := &access{certificates: map[tlsFiles]*listeners.Certificates{}}
+	for _, part := range []struct {
+		key  string
+		read func(*config) error
+	}{
+		{"authentication.passwordFile", a.readPasswords},
+		{"authentication.scram", a.readSCRAM},
+		{"authentication.jwt", a.readTokens},
+		{"authentication.aclFile", a.readRights},
+		{"connectRates", a.readRates},
+	} {
+		if err := part.read(c); err != nil {
+			return nil, fmt.Errorf("%s: %w", part.key, err)
 		}
 	}
-	if c.acl != "" {
-		if a.acl, err = auth.NewACLFile(c.acl); err != nil {
-			return nil, err
-		}
-	}
-	f := c.tlsFiles
-	if f == (tlsFiles{}) {
-		if len(c.tls)+len(c.wss) > 0 {
-			return nil, errors.New("listeners.tls and listeners.wss need tls.certificate and tls.key")
-		}
-		return a, nil
-	}
-	a.tls, err = listeners.LoadCertificates(listeners.CertificateFiles{Certificate: f.certificate, Key: f.key, ClientCA: f.clientCA, CRL: f.crl})
-	return a, err
+	return a, a.readCertificates(c)
 }
 
-// hooks are those of the broker.
+// read notes a file that was read for the first time.
+func (a *access) read(file interface{ Reload() error }, err error) error {
+	if err == nil {
+		a.files = append(a.files, file)
+	}
+	return err
+}
+
+func (a *access) readPasswords(c *config) (err error) {
+	if c.passwords == "" {
+		return nil
+	}
+	a.passwords, err = auth.NewPasswordFile(c.passwords)
+	return a.read(a.passwords, err)
+}
+
+func (a *access) readRights(c *config) (err error) {
+	if c.acl == "" {
+		return nil
+	}
+	a.rights, err = auth.NewACLFile(c.acl)
+	return a.read(a.rights, err)
+}
+
+func (a *access) readSCRAM(c *config) (err error) {
+	if c.scram.file == "" {
+		return nil
+	}
+	if a.users, err = scram.NewFile(c.scram.file); a.read(a.users, err) != nil {
+		return err
+	}
+	options := scram.Options{Credentials: a.users}
+	if c.scram.saltKeyFile != "" {
+		if options.SaltKey, err = os.ReadFile(c.scram.saltKeyFile); err != nil {
+			return err
+		}
+	}
+	a.scram, err = scram.New(options)
+	return err
+}
+
+func (a *access) readTokens(c *config) (err error) {
+	if c.jwt.keysFile == "" {
+		return nil
+	}
+	if a.keys, err = jwt.NewJWKSFile(c.jwt.keysFile); a.read(a.keys, err) != nil {
+		return err
+	}
+	options := c.jwt.options
+	options.Keys = a.keys
+	a.tokens, err = jwt.New(options)
+	return err
+}
+
+func (a *access) readRates(c *config) (err error) {
+	if c.rates == nil {
+		return nil
+	}
+	a.limiter, err = limit.New(*c.rates)
+	return err
+}
+
+// readCertificates reads the files of each listener with TLS, those that several
+// have in common once; and those of all listeners, even where nobody needs them.
+func (a *access) readCertificates(c *config) error {
+	load := func(at string, f tlsFiles) (err error) {
+		if a.certificates[f] != nil {
+			return nil
+		}
+		certificates, err := listeners.LoadCertificates(listeners.CertificateFiles{
+			Certificate: f.certificate, Key: f.key, ClientCA: f.clientCA, CRL: f.crl,
+			OptionalClientCertificate: f.optional, TolerateExpiredCRL: f.expired,
+		})
+		if a.read(certificates, err) != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		a.certificates[f] = certificates
+		return nil
+	}
+	for _, d := range c.doors() {
+		if d.tls != nil {
+			if err := load(d.at+".tls", *d.tls); err != nil {
+				return err
+			}
+		}
+	}
+	if c.tlsFiles == (tlsFiles{}) {
+		return nil
+	}
+	return load("tls", c.tlsFiles)
+}
+
+// hooks are those of the broker. Who is admitted is a matter of each listener.
 func (a *access) hooks() []petrel.Hook {
-	list := []petrel.Hook{petrel.AuthenticatorFunc(a.authenticate)}
-	if a.acl != nil {
-		list = append(list, a.acl)
+	list := []petrel.Hook{auth.AnyOf()} // nobody, at a listener that does not say
+	if a.limiter != nil {
+		list = append(list, a.limiter)
+	}
+	if a.rights != nil {
+		list = append(list, a.rights)
 	}
 	return list
-}
-
-// authenticate asks for a password whoever gives a user name, if there is a
-// password file; all others are anonymous.
-func (a *access) authenticate(ctx context.Context, r *petrel.ConnectRequest) error {
-	if a.passwords != nil && r.HasUserName {
-		return a.passwords.Authenticate(ctx, r)
-	}
-	return a.anonymous.Authenticate(ctx, r)
 }
 
 // warn says which files are empty, which is seldom meant: they deny everybody.
@@ -67,7 +159,13 @@ func (a *access) warn(log *slog.Logger) {
 	if a.passwords != nil && a.passwords.Users() == 0 {
 		log.Warn("the password file has no users: nobody with a user name can connect")
 	}
-	if a.acl != nil && a.acl.Rules() == 0 {
+	if a.users != nil && a.users.Users() == 0 {
+		log.Warn("the SCRAM file has no users: nobody can connect with SCRAM-SHA-256")
+	}
+	if a.keys != nil && a.keys.CurrentKeys().Len() == 0 {
+		log.Warn("the key set has no keys: no token is accepted")
+	}
+	if a.rights != nil && a.rights.Rules() == 0 {
 		log.Warn("the ACL file has no rules: nobody may publish or subscribe")
 	}
 }
@@ -75,14 +173,8 @@ func (a *access) warn(log *slog.Logger) {
 // reload reads all files again. What cannot be read stays as it was.
 func (a *access) reload(log *slog.Logger) {
 	var failed error
-	if a.passwords != nil {
-		failed = errors.Join(failed, a.passwords.Reload())
-	}
-	if a.acl != nil {
-		failed = errors.Join(failed, a.acl.Reload())
-	}
-	if a.tls != nil {
-		failed = errors.Join(failed, a.tls.Reload())
+	for _, f := range a.files {
+		failed = errors.Join(failed, f.Reload())
 	}
 	if failed != nil {
 		log.Error("reload failed, what could not be read stays as it was", "error", failed)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/jwt"
+	"github.com/petrelmq/petrel/hooks/limit"
 	"github.com/petrelmq/petrel/listeners"
 )
 
@@ -17,27 +19,46 @@ type config struct {
 	file      string
 	version   bool
 	check     bool
-	tcp       []string // nil means the default addresses, empty means none
-	tls       []string
-	ws        []string
-	wss       []string
-	unix      []string
+	tcp       []door // nil means the default addresses, empty means none
+	tls       []door
+	ws        []door
+	wss       []door
+	unix      []door
 	web       listeners.WebSocketOptions // what pages and proxies may do; nothing else is set in it
-	tlsFiles  tlsFiles
+	tlsFiles  tlsFiles                   // of all listeners that have none of their own
 	anonymous policy
 	passwords string // file
 	acl       string // file
-	data      string // directory; empty means that nothing outlives the process
+	scram     scramFiles
+	jwt       tokens
+	rates     *limit.Options // of connects; nil without any
+	data      string         // directory; empty means that nothing outlives the process
 	sync      syncPolicy
 	log       slog.Level
 	limits    petrel.Options // nothing but limits is set in it
 }
 
-// tlsFiles are the names of PEM files.
-type tlsFiles struct{ certificate, key, clientCA, crl string }
+// tlsFiles are the names of PEM files, and how they are used; see
+// listeners.CertificateFiles.
+type tlsFiles struct {
+	certificate, key, clientCA, crl string
+
+	optional bool // a client may have no certificate
+	expired  bool // a revocation list may be past its next update
+}
+
+// scramFiles are the names of the file of credentials, and of one with the key
+// that the salts of unknown users are made of.
+type scramFiles struct{ file, saltKeyFile string }
+
+// tokens is what is said of JSON Web Tokens.
+type tokens struct {
+	keysFile string
+	options  jwt.Options
+}
 
 func defaults() config {
-	return config{ws: []string{"127.0.0.1:8083"}, anonymous: localOnly}
+	return config{ws: doorsAt(overWS, "127.0.0.1:8083"), anonymous: localOnly}
 }
 
 // errUsage is returned for a command line that cannot be understood.
@@ -63,9 +84,9 @@ func (c *config) parseFlags(args []string, w io.Writer) error {
 	f := flag.NewFlagSet("broker", flag.ContinueOnError)
 	f.SetOutput(w)
 	f.Func("tcp", "listen for MQTT on `ADDR`, several separated by commas or by repeating the flag;\n"+
-		`"" turns it off (default "127.0.0.1:1883,[::1]:1883")`, addresses(&c.tcp))
+		`"" turns it off (default "127.0.0.1:1883,[::1]:1883")`, addresses(overTCP, &c.tcp))
 	f.Func("ws", "listen for MQTT over WebSocket on `ADDR`, given as with -tcp;\n"+
-		`"" turns it off (default "127.0.0.1:8083")`, addresses(&c.ws))
+		`"" turns it off (default "127.0.0.1:8083")`, addresses(overWS, &c.ws))
 	f.TextVar(&c.anonymous, "anonymous", c.anonymous, "admit clients without asking for credentials: `WHO` is local (from this\n"+
 		"machine), any or none")
 	f.StringVar(&c.data, "data", c.data, "keep sessions and messages in `DIR`, so that they outlive the process;\n"+
@@ -92,15 +113,15 @@ func (c *config) parseFlags(args []string, w io.Writer) error {
 
 // addresses returns the function of a flag that fills list: its first use
 // replaces what was there, each further one adds to it.
-func addresses(list *[]string) func(string) error {
+func addresses(t transport, list *[]door) func(string) error {
 	used := false
 	return func(value string) error {
 		if !used {
-			*list, used = []string{}, true
+			*list, used = []door{}, true
 		}
 		for a := range strings.SplitSeq(value, ",") {
 			if a = strings.TrimSpace(a); a != "" {
-				*list = append(*list, a)
+				*list = append(*list, doorsAt(t, a)...)
 			}
 		}
 		return nil

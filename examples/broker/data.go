@@ -7,27 +7,32 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/store/bolt"
 )
 
-// The commands that look after a data directory while no broker has it.
-var offlineCommands = map[string]func(dir string, w io.Writer) error{
-	"check":   checkData,
-	"dump":    dumpData,
-	"compact": compactData,
+// The commands that need no broker: those that look after a data directory while
+// no broker has it, and one that makes credentials.
+var offlineCommands = map[string]func(argument string, w io.Writer) error{
+	"check":      checkData,
+	"dump":       dumpData,
+	"compact":    compactData,
+	"credential": func(user string, w io.Writer) error { return credential(user, os.Stdin, w) },
 }
 
 const offlineUsage = `usage: broker check|dump|compact DIR
+       broker credential USER
 
-check    says whether all of the data can be read
-dump     prints every record as a line of text
-compact  rewrites the data without the room that nothing needs
+check       says whether all of the data can be read
+dump        prints every record as a line of text
+compact     rewrites the data without the room that nothing needs
+credential  reads a password from its input, and prints the line of a SCRAM file
 `
 
-// offline runs a command on a data directory.
+// offline runs a command, which has one argument.
 func offline(run func(string, io.Writer) error, args []string, out, errs io.Writer) int {
 	f := flag.NewFlagSet("broker", flag.ContinueOnError)
 	f.SetOutput(errs)

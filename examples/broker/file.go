@@ -10,86 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 )
-
-// keys are those that an object of the configuration file may have. The value
-// of each is the keys of an object inside, or a pointer to decode into.
-type keys map[string]any
-
-// keys is the whole schema of the file. The limits are named as in petrel.Options.
-func (c *config) keys() keys {
-	l := &c.limits
-	return keys{
-		"listeners": keys{
-			"tcp":  &c.tcp,
-			"tls":  &c.tls,
-			"ws":   &c.ws,
-			"wss":  &c.wss,
-			"unix": &c.unix,
-		},
-		"websocket": keys{
-			"origins":        &c.web.Origins,
-			"allowAnyOrigin": &c.web.AllowAnyOrigin,
-			"trustedProxies": &c.web.TrustedProxies,
-			"proxyHeader":    &c.web.ProxyHeader,
-		},
-		"tls": keys{
-			"certificate": &c.tlsFiles.certificate,
-			"key":         &c.tlsFiles.key,
-			"clientCA":    &c.tlsFiles.clientCA,
-			"crl":         &c.tlsFiles.crl,
-		},
-		"authentication": keys{
-			"anonymous":    &c.anonymous,
-			"passwordFile": &c.passwords,
-			"aclFile":      &c.acl,
-		},
-		"data": keys{
-			"directory": &c.data,
-			"sync":      &c.sync,
-		},
-		"log": &c.log,
-		"limits": keys{
-			"connectTimeout":                (*duration)(&l.ConnectTimeout),
-			"maximumPacketSize":             &l.MaximumPacketSize,
-			"maximumConnectSize":            &l.MaximumConnectSize,
-			"receiveMaximum":                &l.ReceiveMaximum,
-			"maximumInflight":               &l.MaximumInflight,
-			"topicAliasMaximum":             &l.TopicAliasMaximum,
-			"maximumTopicLevels":            &l.MaximumTopicLevels,
-			"maximumFilters":                &l.MaximumFilters,
-			"maximumUserProperties":         &l.MaximumUserProperties,
-			"queueMessages":                 &l.QueueMessages,
-			"queueBytes":                    &l.QueueBytes,
-			"outboundBytes":                 &l.OutboundBytes,
-			"maximumConnections":            &l.MaximumConnections,
-			"maximumSessions":               &l.MaximumSessions,
-			"maximumRetained":               &l.MaximumRetained,
-			"maximumRetainedBytes":          &l.MaximumRetainedBytes,
-			"maximumConnectionsPerIdentity": &l.MaximumConnectionsPerIdentity,
-			"maximumSessionsPerIdentity":    &l.MaximumSessionsPerIdentity,
-			"maximumSubscriptions":          &l.MaximumSubscriptions,
-			"messageRate":                   &l.MessageRate,
-			"byteRate":                      &l.ByteRate,
-			"memoryLimit":                   &l.MemoryLimit,
-			"maximumSessionExpiry":          (*duration)(&l.MaximumSessionExpiry),
-			"maximumKeepAlive":              (*duration)(&l.MaximumKeepAlive),
-		},
-	}
-}
-
-// duration is written as time.ParseDuration reads it: "90s", "1h30m".
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf(`%q is no duration such as "90s" or "1h30m"`, text)
-	}
-	*d = duration(v)
-	return nil
-}
 
 // readFile lays the configuration file of that name over c. An error names
 // the file, the line and column, and the key. Files that it names are found
@@ -110,7 +31,7 @@ func (c *config) readFile(name string) error {
 	if err != nil {
 		return fmt.Errorf("%s:%w", name, err)
 	}
-	for _, path := range []*string{&c.tlsFiles.certificate, &c.tlsFiles.key, &c.tlsFiles.clientCA, &c.tlsFiles.crl, &c.passwords, &c.acl, &c.data} {
+	for _, path := range c.files() {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(filepath.Dir(name), *path)
 		}
@@ -161,11 +82,43 @@ func (f *file) object(path string, allowed keys) error {
 }
 
 func (f *file) value(path string, target any) error {
-	if inside, ok := target.(keys); ok {
-		return f.object(path+".", inside)
+	switch target := target.(type) {
+	case keys:
+		return f.object(path+".", target)
+	case func() keys:
+		return f.object(path+".", target())
+	case doorList:
+		return f.doors(path, target)
 	}
 	at := f.start()
 	if err := f.dec.Decode(target); err != nil {
+		return f.wrap(at, path, err)
+	}
+	return nil
+}
+
+// doors reads a list of listeners: each is an address, or an object.
+func (f *file) doors(path string, into doorList) error {
+	at := f.start()
+	if open, err := f.dec.Token(); err != nil {
+		return f.wrap(at, path, err)
+	} else if open != json.Delim('[') {
+		return f.wrap(at, path, errors.New("expected a list in brackets"))
+	}
+	*into.list = []door{}
+	for f.dec.More() {
+		d := door{transport: into.transport, at: fmt.Sprintf("%s[%d]", path, len(*into.list))}
+		var target any = &d.address
+		if bytes.HasPrefix(f.data[f.start():], []byte("{")) {
+			target = d.keys()
+		}
+		if err := f.value(d.at, target); err != nil {
+			return err
+		}
+		*into.list = append(*into.list, d)
+	}
+	at = f.start()
+	if _, err := f.dec.Token(); err != nil {
 		return f.wrap(at, path, err)
 	}
 	return nil

@@ -38,23 +38,23 @@ func (p policy) hook() petrel.Authenticator {
 	return auth.AnyOf() // of no authenticators: nobody
 }
 
-// describe says what the policy means to whoever reads the log, with a password
-// file beside it or without.
-func (p policy) describe(passwords bool) string {
+// describe says what the policy means to whoever reads the log, beside a way to
+// prove who one is or without.
+func (p policy) describe(proves bool) string {
 	switch {
 	case p == localOnly:
 		return "anonymous clients are admitted from this machine only"
 	case p == anybody:
 		return "anonymous clients are admitted from everywhere"
-	case passwords:
+	case proves:
 		return "anonymous clients are refused"
 	}
 	return "anonymous clients are refused and no other authentication is configured: nobody can connect"
 }
 
 // level is that of the log line: what is seldom meant is a warning.
-func (p policy) level(passwords bool) slog.Level {
-	if p == localOnly || p == nobody && passwords {
+func (p policy) level(proves bool) slog.Level {
+	if p == localOnly || p == nobody && proves {
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn

@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
 	"github.com/petrelmq/petrel"
-	"github.com/petrelmq/petrel/listeners"
 )
 
 // patience is how long clients may take to leave when the broker shuts down.
@@ -18,7 +16,7 @@ const patience = 10 * time.Second
 
 // prepare makes the broker, and so checks the whole configuration.
 func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
-	if err := c.web.Validate(); err != nil {
+	if err := c.checkAll(); err != nil {
 		return nil, nil, err
 	}
 	a, err := newAccess(c)
@@ -28,20 +26,18 @@ func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
 	options := c.limits
 	options.Hooks = a.hooks()
 	options.Logger = log
-	if c.data == "" {
-		broker, err := petrel.New(options)
-		return broker, a, err
+	var s petrel.Store
+	if c.data != "" {
+		if s, err = openData(c.data, log); err != nil {
+			return nil, nil, fmt.Errorf("data.directory: %w", err)
+		}
+		options.Hooks, options.Sync = append(options.Hooks, s), petrel.SyncPolicy(c.sync)
 	}
-	s, err := openData(c.data, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	options.Hooks, options.Sync = append(options.Hooks, s), petrel.SyncPolicy(c.sync)
 	broker, err := petrel.New(options)
-	if err != nil {
-		return nil, nil, errors.Join(err, s.Close())
+	if err != nil && s != nil {
+		err = errors.Join(err, s.Close())
 	}
-	return broker, a, nil
+	return broker, a, c.atLimit(err)
 }
 
 // run serves until ctx ends, and then shuts down in order. A value from reload
@@ -56,12 +52,12 @@ func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signa
 		return errors.Join(err, broker.Close())
 	}
 	a.warn(log)
-	log.Log(ctx, c.anonymous.level(c.passwords != ""), c.anonymous.describe(c.passwords != ""))
+	c.describe(ctx, log)
 
 	go keepHeap(ctx)
 	served := make(chan error, len(open))
 	for _, l := range open {
-		go func() { served <- broker.Serve(l) }()
+		go func() { served <- broker.ServeListener(l.Listener, l.options) }()
 	}
 	var failed error
 	for serving := true; serving; {
@@ -85,70 +81,4 @@ func run(ctx context.Context, c config, log *slog.Logger, reload <-chan os.Signa
 		log.Warn("shutdown was cut short", "error", err)
 	}
 	return failed
-}
-
-// listen opens all listeners, or none.
-func listen(c *config, a *access, log *slog.Logger) (open []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, l := range open {
-				_ = l.Close()
-			}
-		}
-	}()
-	tcp := c.tcp
-	if tcp == nil {
-		tcp = []string{"127.0.0.1:1883"}
-		if hasIPv6() {
-			tcp = append(tcp, "[::1]:1883")
-		} else {
-			log.Info("not listening on [::1]:1883: this machine has no IPv6")
-		}
-	}
-	var secure, secureWeb *tls.Config
-	if a.tls != nil {
-		secure, secureWeb = a.tls.Config(), a.tls.Config("http/1.1")
-	}
-	ws := func(config *tls.Config) func(string) (net.Listener, error) {
-		return func(address string) (net.Listener, error) {
-			options := c.web
-			options.TLSConfig, options.Logger = config, log
-			return listeners.WebSocketListen(address, options)
-		}
-	}
-	for _, door := range []struct {
-		transport string
-		addresses []string
-		open      func(address string) (net.Listener, error)
-	}{
-		{"tcp", tcp, listeners.TCP},
-		{"tls", c.tls, func(address string) (net.Listener, error) { return listeners.TLS(address, secure) }},
-		{"websocket", c.ws, ws(nil)},
-		{"secure-websocket", c.wss, ws(secureWeb)},
-		{"unix", c.unix, func(path string) (net.Listener, error) { return listeners.Unix(path, 0o660) }},
-	} {
-		for _, address := range door.addresses {
-			l, err := door.open(address)
-			if err != nil {
-				return open, err
-			}
-			open = append(open, l)
-			log.Info("listening", "transport", door.transport, "address", l.Addr())
-		}
-	}
-	if len(open) == 0 {
-		return nil, errors.New("nothing to listen on: -tcp and -ws are empty, and the configuration names no other listener")
-	}
-	return open, nil
-}
-
-// hasIPv6 reports whether [::1] can be listened on at all; a port that is
-// taken is then told from a machine without IPv6.
-func hasIPv6() bool {
-	l, err := net.Listen("tcp", "[::1]:0")
-	if err != nil {
-		return false
-	}
-	_ = l.Close()
-	return true
 }

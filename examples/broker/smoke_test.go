@@ -54,7 +54,11 @@ type process struct {
 }
 
 func start(t *testing.T, args ...string) *process {
-	p := &process{t: t, cmd: exec.Command(binary, args...)}
+	return startAs(t, exec.Command(binary, args...))
+}
+
+func startAs(t *testing.T, cmd *exec.Cmd) *process {
+	p := &process{t: t, cmd: cmd}
 	p.more = sync.NewCond(&p.mu)
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What -check-config finds wrong it names by the path in the file.
+func TestMistakesNameTheirKey(t *testing.T) {
+	const certificate = `"tls": {"certificate": "server.crt", "key": "server.key"}`
+	for _, tc := range []struct{ name, text, want string }{
+		{"listener without an address", `{"listeners": {"tcp": [":1883", {"name": "a"}]}}`, `listeners.tcp[1]: it has neither an "address"`},
+		{"listener with two", `{"listeners": {"ws": [{"address": ":1", "systemd": "a"}]}}`, `listeners.ws[0]: it has both`},
+		{"address without a port", `{"listeners": {"tcp": ["localhost"]}}`, `listeners.tcp[0]: "localhost" is no HOST:PORT`},
+		{"port that is none", `{"listeners": {"tcp": [":70000"]}}`, `listeners.tcp[0]: ":70000" is no HOST:PORT`},
+		{"TLS without a certificate", `{"listeners": {"wss": [":8884"]}}`, `listeners.wss[0]: it needs tls.certificate and tls.key`},
+		{"missing certificate", `{` + certificate + `}`, `tls: listeners: load certificate: open `},
+		{"missing certificate of a listener", `{"listeners": {"tls": [{"address": ":8883", ` + certificate + `}]}}`, `listeners.tls[0].tls: listeners: load certificate: open `},
+		{"proxy that nobody trusts", `{"listeners": {"tcp": [{"address": ":1", "proxyProtocol": {}}]}}`, `listeners.tcp[0].proxyProtocol: listeners: ProxyOptions trust nobody`},
+		{"no password file", `{"listeners": {"tcp": [{"address": ":1", "authenticateBy": ["password"]}]}}`, `listeners.tcp[0].authenticateBy[0]: "password" needs authentication.passwordFile`},
+		{"no SCRAM file", `{"listeners": {"tcp": [{"address": ":1", "authenticateBy": ["scram"]}]}}`, `listeners.tcp[0].authenticateBy[0]: "scram" needs authentication.scram.file`},
+		{"no keys for tokens", `{"listeners": {"tcp": [{"address": ":1", "authenticateBy": ["jwt"]}]}}`, `listeners.tcp[0].authenticateBy[0]: "jwt" needs authentication.jwt.keysFile`},
+		{"missing password file", `{"authentication": {"passwordFile": "no-such"}}`, `authentication.passwordFile: auth: open `},
+		{"missing ACL file", `{"authentication": {"aclFile": "no-such"}}`, `authentication.aclFile: auth: open `},
+		{"missing SCRAM file", `{"authentication": {"scram": {"file": "no-such"}}}`, `authentication.scram: scram: open `},
+		{"salts for nobody", `{"authentication": {"scram": {"saltKeyFile": "no-such"}}}`, `authentication.scram.saltKeyFile: it is of no use without authentication.scram.file`},
+		{"missing keys", `{"authentication": {"jwt": {"keysFile": "no-such"}}}`, `authentication.jwt: jwt: open `},
+		{"issuer without keys", `{"authentication": {"jwt": {"issuer": "x"}}}`, `authentication.jwt: it is of no use without authentication.jwt.keysFile`},
+		{"rates that limit nothing", `{"connectRates": {}}`, `connectRates: limit: Options limit nothing`},
+		{"origin that is none", `{"websocket": {"origins": ["app.example.com"]}}`, `websocket: listeners: WebSocketOptions: entry "app.example.com" of Origins`},
+		{"limit that cannot be", `{"limits": {"receiveMaximum": 70000}}`, `limits.receiveMaximum: petrel: Options.ReceiveMaximum is 70000`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := parse([]string{"-config", write(t, tc.text)}, io.Discard)
+			require.NoError(t, err)
+			_, _, err = prepare(&c, slog.New(slog.DiscardHandler))
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), tc.want)
+		})
+	}
+}

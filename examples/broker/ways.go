@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/auth"
+)
+
+// way is one in which a client can prove who it is.
+type way string
+
+const (
+	byPassword way = "password" // its user and password are in the password file
+	bySCRAM    way = "scram"    // it knows the password of a user of the SCRAM file, by AUTH packets of 5.0
+	byToken    way = "jwt"      // its password is a token
+)
+
+func (w *way) UnmarshalText(text []byte) error {
+	switch v := way(text); v {
+	case byPassword, bySCRAM, byToken:
+		*w = v
+		return nil
+	}
+	return fmt.Errorf("%q is none of password, scram, jwt", text)
+}
+
+// check reports why there could be no client that comes in this way.
+func (w way) check(c *config) error {
+	needs := ""
+	switch {
+	case w == byPassword && c.passwords == "":
+		needs = "authentication.passwordFile"
+	case w == bySCRAM && c.scram.file == "":
+		needs = "authentication.scram.file"
+	case w == byToken && c.jwt.keysFile == "":
+		needs = "authentication.jwt.keysFile"
+	}
+	if needs != "" {
+		return fmt.Errorf("%q needs %s", w, needs)
+	}
+	return nil
+}
+
+// ways are those of a listener that says nothing about them: all that there are
+// files for.
+func (c *config) ways() (list []way) {
+	for _, w := range []way{byPassword, byToken, bySCRAM} {
+		if w.check(c) == nil {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// entry is how clients get in at a listener.
+func (d *door) entry(c *config) (ways []way, anonymous policy) {
+	if ways = d.ways; ways == nil {
+		ways = c.ways()
+	}
+	if anonymous = d.anonymous; anonymous == "" {
+		anonymous = c.anonymous
+	}
+	return ways, anonymous
+}
+
+// describe says in the log who gets in without credentials: once for all
+// listeners that say nothing about it, and for each of the others.
+func (c *config) describe(ctx context.Context, log *slog.Logger) {
+	said := false
+	for _, d := range c.doors() {
+		var where slog.Attr
+		if d.ways != nil || d.anonymous != "" {
+			where = slog.String("listener", d.at)
+		} else if said {
+			continue
+		} else {
+			said = true
+		}
+		ways, anonymous := d.entry(c)
+		log.LogAttrs(ctx, anonymous.level(len(ways) > 0), anonymous.describe(len(ways) > 0), where)
+	}
+}
+
+// options are what is different for the connections of a listener.
+func (a *access) options(d *door, c *config) petrel.ListenerOptions {
+	ways, anonymous := d.entry(c)
+	e := entrance{anonymous: anonymous.hook(), proves: len(ways) > 0}
+	var hooks []petrel.Hook
+	var any []petrel.Authenticator
+	for _, w := range ways {
+		switch w {
+		case byPassword:
+			any = append(any, a.passwords)
+		case byToken:
+			any = append(any, a.tokens)
+			if c.jwt.options.Method != "" {
+				hooks = append(hooks, struct{ petrel.EnhancedAuthenticator }{a.tokens})
+			}
+		case bySCRAM:
+			hooks = append(hooks, a.scram)
+		}
+	}
+	e.known = auth.AnyOf(any...)
+	return petrel.ListenerOptions{
+		Name: d.label, MaximumConnections: d.connections, Authenticate: append(hooks, e),
+	}
+}
+
+// entrance admits the clients of a listener: those whom one of its ways knows,
+// and those that claim nothing, as far as the policy for anonymous ones goes.
+type entrance struct {
+	proves    bool                 // there is a way to prove a claim; otherwise all clients are anonymous
+	known     petrel.Authenticator // of clients that do not come by enhanced authentication
+	anonymous petrel.Authenticator
+}
+
+// Authenticate admits who is known, or has nothing to be known by.
+func (e entrance) Authenticate(ctx context.Context, r *petrel.ConnectRequest) error {
+	if !e.proves {
+		return e.anonymous.Authenticate(ctx, r)
+	}
+	err := e.known.Authenticate(ctx, r)
+	if err == nil || r.HasUserName || r.HasPassword {
+		return err
+	}
+	return e.anonymous.Authenticate(ctx, r)
+}

@@ -1,0 +1,152 @@
+//go:build unix
+
+package main_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/packets"
+)
+
+// whoami is an ACL file by which a client may publish to its own name alone.
+const whoami = "pattern write %u\n"
+
+// isKnownAs reports whether the broker takes the client for that identity.
+func isKnownAs(c *brokertest.Client, identity string) bool {
+	return c.PublishWith(packets.Publish{Topic: []byte(identity), QoS: 1}) != packets.NotAuthorized
+}
+
+func save(t *testing.T, dir, name, text string) {
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+}
+
+// Each listener says who gets in there, and how.
+func TestWaysOfEachListener(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, "passwords", passwordLine(t, "anna", "secret"))
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"ws": [], "tcp": [
+			{"address": "127.0.0.1:0", "name": "usual"},
+			{"address": "127.0.0.1:0", "name": "closed", "anonymous": "none"},
+			{"address": "127.0.0.1:0", "name": "open", "anonymous": "any", "authenticateBy": []}
+		]},
+		"authentication": {"passwordFile": "passwords"}
+	}`))
+	for _, tc := range []struct{ listener, user, password, want string }{
+		{"usual", "", "", "success"},
+		{"usual", "anna", "secret", "success"},
+		{"usual", "anna", "guess", "bad user name or password"},
+		{"closed", "", "", "not authorized"},
+		{"closed", "anna", "secret", "success"},
+		{"open", "anna", "guess", "success"},
+	} {
+		_, code := login(t, dial(t, p.said(fmt.Sprintf(named, tc.listener))), tc.user, tc.password)
+		assert.Equal(t, tc.want, code.String(), "%+v", tc)
+	}
+}
+
+// token makes a JSON Web Token that is signed with Ed25519.
+func token(t *testing.T, key ed25519.PrivateKey, claims map[string]any) string {
+	body, err := json.Marshal(claims)
+	require.NoError(t, err)
+	b := base64.RawURLEncoding.EncodeToString
+	signed := b([]byte(`{"alg":"EdDSA","kid":"k"}`)) + "." + b(body)
+	return signed + "." + b(ed25519.Sign(key, []byte(signed)))
+}
+
+func TestTokensAsIdentity(t *testing.T) {
+	dir := t.TempDir()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	save(t, dir, "acl", whoami)
+	save(t, dir, "keys.json", `{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": "`+base64.RawURLEncoding.EncodeToString(public)+`"}]}`)
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"tcp": ["127.0.0.1:0"], "ws": []},
+		"authentication": {"anonymous": "none", "aclFile": "acl", "jwt": {"keysFile": "keys.json", "issuer": "https://id.example"}}
+	}`))
+	addr := p.said(fmt.Sprintf(listening, "tcp"))
+	claims := map[string]any{"sub": "anna", "iss": "https://id.example", "exp": time.Now().Add(time.Hour).Unix()}
+	c, code := login(t, dial(t, addr), "somebody", token(t, private, claims))
+	require.Equal(t, packets.Success, code)
+	assert.True(t, isKnownAs(c, "anna"))
+	assert.False(t, isKnownAs(c, "somebody"))
+	claims["iss"] = "https://elsewhere.example"
+	_, code = login(t, dial(t, addr), "anna", token(t, private, claims))
+	assert.Equal(t, packets.BadUserNameOrPassword, code)
+}
+
+// The broker makes the line of a SCRAM file, asks by AUTH for the password, and
+// lets nobody claim the user without it.
+func TestSCRAM(t *testing.T) {
+	dir := t.TempDir()
+	credential := exec.Command(binary, "credential", "anna")
+	credential.Stdin = strings.NewReader("secret\n")
+	line, err := credential.Output()
+	require.NoError(t, err)
+	require.True(t, bytes.HasPrefix(line, []byte("anna:SCRAM-SHA-256$")), "%s", line)
+	save(t, dir, "users.scram", string(line))
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"tcp": ["127.0.0.1:0"], "ws": []},
+		"authentication": {"scram": {"file": "users.scram"}}
+	}`))
+	addr := p.said(fmt.Sprintf(listening, "tcp"))
+	_, code := login(t, dial(t, addr), "anna", "secret")
+	assert.Equal(t, packets.NotAuthorized, code, "by CONNECT alone")
+
+	c := brokertest.NewClient(t, dial(t, addr), packets.V5)
+	c.Send(&packets.Connect{
+		Version: packets.V5, ClientID: []byte("c"), CleanStart: true,
+		HasAuthenticationMethod: true, AuthenticationMethod: []byte("SCRAM-SHA-256"),
+		HasAuthenticationData: true, AuthenticationData: []byte("n,,n=anna,r=ofTheClient"),
+	})
+	challenge := string(brokertest.Expect[*packets.Auth](c).AuthenticationData)
+	c.Send(&packets.Auth{
+		Reason: packets.ContinueAuthentication, HasAuthenticationMethod: true, AuthenticationMethod: []byte("SCRAM-SHA-256"),
+		HasAuthenticationData: true, AuthenticationData: []byte(proof(t, "secret", "n=anna,r=ofTheClient", challenge)),
+	})
+	assert.Equal(t, packets.Success, brokertest.Expect[*packets.Connack](c).Reason)
+}
+
+// proof is the last message of a client of SCRAM-SHA-256 (RFC 5802, section 3).
+func proof(t *testing.T, password, first, challenge string) string {
+	m := regexp.MustCompile(`^(r=ofTheClient.+),s=(.+),i=(\d+)$`).FindStringSubmatch(challenge)
+	require.NotNil(t, m, challenge)
+	salt, err := base64.StdEncoding.DecodeString(m[2])
+	require.NoError(t, err)
+	iterations, err := strconv.Atoi(m[3])
+	require.NoError(t, err)
+	salted, err := pbkdf2.Key(sha256.New, password, salt, iterations, sha256.Size)
+	require.NoError(t, err)
+	mac := func(key []byte, text string) []byte {
+		h := hmac.New(sha256.New, key)
+		io.WriteString(h, text)
+		return h.Sum(nil)
+	}
+	last := "c=biws," + m[1]
+	key := mac(salted, "Client Key")
+	stored := sha256.Sum256(key)
+	subtle.XORBytes(key, key, mac(stored[:], first+","+challenge+","+last))
+	return last + ",p=" + base64.StdEncoding.EncodeToString(key)
+}
