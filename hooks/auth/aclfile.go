@@ -40,8 +40,9 @@ var _ petrel.Authorizer = (*ACLFile)(nil)
 //
 // A client may publish what it may write. It may subscribe to a filter if it
 // may read some topic that the filter matches, unless one line denies them all.
-// Where it may read only some of them, each message is checked before it is
-// delivered; where it may read all, deliveries cost nothing.
+// Where one line allows all of them and none denies some, deliveries cost nothing;
+// otherwise each message is checked before it is delivered, also where only several
+// lines together allow them all.
 type ACLFile struct {
 	// CheckAll has every delivery checked, also where the client may read all
 	// that its filter matches: a Reload then takes rights away from subscriptions
