@@ -92,6 +92,7 @@ var houseImports = map[string][]string{
 	"listeners":          {},
 	"internal/engine":    {},
 	"hooks":              {".", "packets", "topics"},
+	"hooks/httpauth":     {".", "hooks/auth", "packets"},
 	"conformance":        {},
 	"conformance/report": {"conformance"},
 	"hostile":            {},

@@ -1,0 +1,26 @@
+package httpauth
+
+import "github.com/petrelmq/petrel"
+
+// Key returns what stands for the question about a CONNECT.
+func (s *Service) Key(r *petrel.ConnectRequest) [32]byte {
+	q, err := s.aboutConnect(r)
+	if err != nil {
+		panic(err)
+	}
+	return q.key
+}
+
+// Entries returns how many answers are kept.
+func (s *Service) Entries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.allowed.byKey) + len(s.denied.byKey)
+}
+
+// Forgotten returns how many identities are known to be forgotten.
+func (s *Service) Forgotten() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.ledger.of)
+}
