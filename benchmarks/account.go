@@ -44,7 +44,7 @@ const otherEntry = "other"
 
 // account measures the scenarios with profiles, and tells the parts of each cost.
 func account(s settings, dir string, progress io.Writer) error {
-	path, err := build(dir, module+"/benchmarks/brokers/profiled")
+	path, err := build(dir, profiledBroker)
 	if err != nil {
 		return err
 	}
@@ -81,19 +81,15 @@ func isAccounted(s *scenario) bool {
 
 // accountRow measures one scenario.
 func accountRow(s settings, c *scenario, path string, t *table.Table) error {
-	profiles, err := process.FreeAddress()
-	if err != nil {
-		return err
-	}
-	broker := process.Broker{Name: process.Profiled, Kind: process.Profiled, Path: path, Args: []string{"-profiles", profiles.String()}}
+	broker := process.Broker{Name: process.Profiled, Kind: process.Profiled, Path: path}
 	type outcome struct {
 		shares map[string]float64
 		err    error
 	}
 	profiled := make(chan outcome, 1)
-	bench := &bench{seconds: s.seconds, watch: func(window time.Duration) {
+	bench := &bench{seconds: s.seconds, watch: func(p *process.Process, window time.Duration) {
 		go func() {
-			shares, err := profileOf(profiles, window)
+			shares, err := profileOf(p.Figures(), window)
 			profiled <- outcome{shares, err}
 		}()
 	}}

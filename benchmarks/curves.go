@@ -150,9 +150,5 @@ func (c *curve) table(brokers []process.Broker, all *results) string {
 		}
 		t.Row(row...)
 	}
-	text := t.String()
-	if len(all.failures) > 0 {
-		text += "\nNot measured:\n\n- " + strings.Join(all.failures, "\n- ") + "\n"
-	}
-	return text
+	return t.String() + all.notMeasured()
 }

@@ -41,14 +41,21 @@ type settings struct {
 	curves     bool
 	million    bool
 	account    bool
+	durable    bool
 	readme     bool
 }
+
+// The brokers that are measured if the command line does not say.
+const (
+	withoutStore = "petrel,mochi,mosquitto,relay"
+	withStore    = "petrel,bolt,pebble,mosquitto"
+)
 
 func parse(args []string, w io.Writer) (settings, error) {
 	var s settings
 	f := flag.NewFlagSet("benchmarks", flag.ContinueOnError)
 	f.SetOutput(w)
-	f.StringVar(&s.brokers, "brokers", "petrel,mochi,mosquitto,relay", "measure these, in this order; NAME=FILE is a build of petrel")
+	f.StringVar(&s.brokers, "brokers", "", "measure these, in this order (default "+withoutStore+", and "+withStore+" for -durable); NAME=FILE is a build of petrel, of ./benchmarks/brokers/profiled with bolt for -durable")
 	f.StringVar(&s.petrel, "petrel", "", "the `FILE` of petrel's broker instead of a build of this workspace")
 	f.StringVar(&s.brokerArgs, "broker-args", "", "`ARGUMENTS` for every build of petrel, separated by spaces")
 	f.StringVar(&s.scenarios, "scenarios", "", "only scenarios whose names match `REGEXP`")
@@ -59,6 +66,7 @@ func parse(args []string, w io.Writer) (settings, error) {
 	f.BoolVar(&s.curves, "curves", false, "measure cost as work grows, and draw plots/*.svg; -scenarios picks curves by name")
 	f.BoolVar(&s.million, "million", false, "simulate a million clients in one process")
 	f.BoolVar(&s.account, "account", false, "tell where petrel spends the time of a message, from profiles")
+	f.BoolVar(&s.durable, "durable", false, "measure what it costs to keep messages in a store")
 	f.BoolVar(&s.list, "list", false, "only say what the scenarios are")
 	f.BoolVar(&s.readme, "readme", false, "write the result into README.md instead of printing it")
 	if err := f.Parse(args); err != nil {
@@ -73,6 +81,12 @@ func parse(args []string, w io.Writer) (settings, error) {
 
 // fillIn sets what the command line leaves open.
 func (s *settings) fillIn() {
+	if s.brokers == "" {
+		s.brokers = withoutStore
+		if s.durable {
+			s.brokers = withStore
+		}
+	}
 	if s.rounds == 0 {
 		s.rounds = 5
 		if s.curves {
@@ -116,6 +130,8 @@ func run(args []string, progress io.Writer) error {
 		return million(s, dir)
 	case s.account:
 		return account(s, dir, progress)
+	case s.durable:
+		return compareStores(s, dir, progress)
 	case s.curves:
 		return drawCurves(s, dir, progress)
 	}
@@ -148,7 +164,7 @@ func choose(s settings) ([]scenario, error) {
 	}
 	var list []scenario
 	for _, c := range scenarios {
-		if pattern.MatchString(c.name) && (c.quick || !s.quick) {
+		if pattern.MatchString(c.name) && (c.quick || !s.quick) && c.stored == s.durable {
 			list = append(list, c)
 		}
 	}

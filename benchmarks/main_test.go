@@ -56,6 +56,32 @@ func TestTinyScenarios(t *testing.T) {
 	}
 }
 
+// Brokers with stores keep what they have to, and say how often.
+func TestTinyStores(t *testing.T) {
+	runtime.LockOSThread()
+	brokers, err := prepareStores(settings{brokers: "petrel,bolt,pebble"}, t.TempDir())
+	require.NoError(t, err)
+	state := t.TempDir()
+	t.Setenv("TMPDIR", state)
+	list := []scenario{{name: storeGoalAt, run: traffic(durable(20))}}
+	all := runAll(&bench{seconds: 0.2}, list, brokers, 1, t.Output())
+	require.Empty(t, all.failures)
+	for _, b := range brokers {
+		require.Len(t, all.samples[storeGoalAt][b.Name], 1)
+		got := all.samples[storeGoalAt][b.Name][0]
+		require.Zero(t, got.Lost, b.Name)
+		require.Positive(t, got.AckP50, b.Name)
+		require.Equal(t, b.Store != "", got.Shared > 0, "%s: %v messages for each sync", b.Name, got.Shared)
+	}
+	left, err := os.ReadDir(state)
+	require.NoError(t, err)
+	require.Empty(t, left, "the directories of the stores are removed")
+
+	text := storeReport(list, brokers, all)
+	require.Regexp(t, `\| bolt +\| [^|]+ \| [^|]+ % \|`, text)
+	require.Regexp(t, `at least 50\.0 % of the rate without a store: (not )?reached`, text)
+}
+
 func TestTinyRetained(t *testing.T) {
 	runtime.LockOSThread()
 	brokers, err := prepare(settings{brokers: "petrel"}, t.TempDir())
@@ -111,6 +137,9 @@ func TestPlansFitTheirNames(t *testing.T) {
 	require.Len(t, fanIn(1000, 1, 1)().Clients, 1001)
 	require.Equal(t, 99, strings.Count(deepPairs(100).Clients[0].Filters[0], "/"))
 	require.Len(t, store(100_000).Clients[0].Publish.Topics, 100_000)
+	require.Len(t, durable(1000)().Clients, 1010)
+	clients, _ = subscribers(durable(1)())
+	require.Equal(t, 10, clients)
 	require.Equal(t, 9, deaf()().Clients[0].Publish.Fan, "of the tenth nothing is expected")
 }
 
@@ -128,9 +157,18 @@ func TestCommandLine(t *testing.T) {
 	_, err = parse([]string{"what"}, &said)
 	require.ErrorContains(t, err, `"what"`)
 
+	s, err = parse([]string{"-durable"}, &said)
+	require.NoError(t, err)
+	require.Equal(t, withStore, s.brokers)
+
 	list, err := choose(settings{scenarios: "^idle/"})
 	require.NoError(t, err)
 	require.Len(t, list, 3)
+	list, err = choose(settings{durable: true})
+	require.NoError(t, err)
+	require.Len(t, list, 4)
+	_, err = choose(settings{scenarios: "durable"})
+	require.Error(t, err, "they have a table of their own")
 	_, err = choose(settings{scenarios: "nothing like it"})
 	require.Error(t, err)
 	_, err = choose(settings{scenarios: "("})
@@ -148,6 +186,34 @@ func TestBrokersOfTheCommandLine(t *testing.T) {
 	require.Equal(t, "new", against(settings{against: "new"}, brokers))
 	_, err = prepare(settings{brokers: "unheard"}, t.TempDir())
 	require.ErrorContains(t, err, "unheard")
+}
+
+func TestStoresOfTheCommandLine(t *testing.T) {
+	brokers, err := prepareStores(settings{brokers: "old=/bin/a,new=/bin/b"}, t.TempDir())
+	require.NoError(t, err)
+	require.Equal(t, []process.Broker{
+		{Name: "old", Kind: process.Profiled, Path: "/bin/a", Store: "bolt"},
+		{Name: "new", Kind: process.Profiled, Path: "/bin/b", Store: "bolt"},
+	}, brokers)
+	_, err = prepareStores(settings{brokers: "mochi"}, t.TempDir())
+	require.ErrorContains(t, err, "mochi")
+}
+
+func TestStoreGoalIsAPartOfTheRateWithoutAStore(t *testing.T) {
+	all := &results{}
+	list := []scenario{{name: storeGoalAt}}
+	brokers := []process.Broker{{Name: "petrel"}, {Name: "bolt"}}
+	for _, rate := range []float64{100, 900, 1000} {
+		all.add(storeGoalAt, "petrel", sample{Rate: rate})
+		all.add(storeGoalAt, "bolt", sample{Rate: rate * 0.49, Shared: 77})
+	}
+	text := storeReport(list, brokers, all)
+	require.Regexp(t, `\| bolt +\| +441 \| +49\.0 % \|.*\| +77\.0 \|`, text)
+	require.Contains(t, text, ": not reached.")
+	for range 5 {
+		all.add(storeGoalAt, "bolt", sample{Rate: 450})
+	}
+	require.Contains(t, storeReport(list, brokers, all), ": reached.")
 }
 
 func TestReportIsOfMedians(t *testing.T) {
@@ -196,7 +262,7 @@ func TestReadmeSaysWhatTheScenariosAre(t *testing.T) {
 func TestReadmeHasRoomForEveryPart(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	parts := []string{"figures", "million"}
+	parts := []string{"figures", "million", "durable", "account"}
 	for _, c := range curves {
 		parts = append(parts, c.name)
 	}

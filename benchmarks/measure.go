@@ -19,7 +19,7 @@ import (
 type bench struct {
 	seconds     float64 // of the measured window
 	certificate process.Certificate
-	watch       func(window time.Duration) // told when a window begins; nil for nobody
+	watch       func(p *process.Process, window time.Duration) // told when a window begins; nil for nobody
 }
 
 const (
@@ -30,9 +30,9 @@ const (
 func (b *bench) window() time.Duration { return time.Duration(b.seconds * float64(time.Second)) }
 
 // begin tells that a measured window begins.
-func (b *bench) begin() {
+func (b *bench) begin(p *process.Process) {
 	if b.watch != nil {
-		b.watch(b.window())
+		b.watch(p, b.window())
 	}
 }
 
@@ -74,13 +74,25 @@ func (b *bench) traffic(broker *process.Broker, plan load.Plan) (s sample, err e
 			return err
 		}
 		l.Latency.Reset()
+		l.AckLatency.Reset()
 		before := l.Received
-		b.begin()
+		commits, err := p.Commits()
+		if err != nil {
+			return err
+		}
+		b.begin(p)
 		s, err = measure(p, func() error { return l.Run(b.window()) }, func() uint64 { return l.Received - before })
 		if err != nil {
 			return err
 		}
 		s.latency(l)
+		committed, err := p.Commits()
+		if err != nil {
+			return err
+		}
+		if committed > commits {
+			s.Shared = float64(l.Received-before) / float64(committed-commits)
+		}
 		if err := l.Drain(patience); err != nil {
 			return err
 		}
@@ -102,7 +114,7 @@ func churn(atOnce int) func(*bench, *process.Broker) (sample, error) {
 			}
 			l.Latency.Reset()
 			before := l.Cycles
-			b.begin()
+			b.begin(p)
 			s, err = measure(p, func() error { return l.Run(b.window()) }, func() uint64 { return l.Cycles - before })
 			s.latency(l)
 			return err
@@ -137,6 +149,8 @@ func (s *sample) latency(l *load.Loop) {
 	s.P50 = float64(l.Latency.Percentile(50))
 	s.P99 = float64(l.Latency.Percentile(99))
 	s.P999 = float64(l.Latency.Percentile(99.9))
+	s.AckP50 = float64(l.AckLatency.Percentile(50))
+	s.AckP99 = float64(l.AckLatency.Percentile(99))
 }
 
 // ownCPU is the processor time of this process.

@@ -120,6 +120,25 @@ func deaf() func() load.Plan {
 	}
 }
 
+// durable is publishers whose messages have to be kept until one of ten
+// subscribers, whose sessions last, has acknowledged them. All windows of one
+// subscriber together are smaller than what brokers let be in flight to it.
+func durable(n int) func() load.Plan {
+	const subscribers = 10
+	return func() (plan load.Plan) {
+		topic := func(i int) []string { return []string{fmt.Sprintf("durable/%d/value", i%subscribers)} }
+		for i := range subscribers {
+			plan.Clients = append(plan.Clients, load.Client{ID: fmt.Sprintf("sub-%d", i), Filters: topic(i), QoS: 1, Lasting: true})
+		}
+		for i := range n {
+			plan.Clients = append(plan.Clients, load.Client{ID: fmt.Sprintf("pub-%d", i), Publish: &load.Publishing{
+				Topics: topic(i), QoS: 1, Payload: payload, Window: 10, Fan: 1, TimeAcks: true,
+			}})
+		}
+		return plan
+	}
+}
+
 // comeAndGo are clients that connect, subscribe, disconnect, and do it again.
 func comeAndGo(n int) load.Plan {
 	plan := load.Plan{Churn: true}

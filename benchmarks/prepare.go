@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	module       = "github.com/petrelmq/petrel"
-	petrelBroker = module + "/examples/broker"
-	mochiBroker  = module + "/benchmarks/brokers/mochi"
-	relayBroker  = module + "/benchmarks/brokers/relay"
-	embedding    = module + "/benchmarks/inprocess"
+	module         = "github.com/petrelmq/petrel"
+	petrelBroker   = module + "/examples/broker"
+	mochiBroker    = module + "/benchmarks/brokers/mochi"
+	relayBroker    = module + "/benchmarks/brokers/relay"
+	profiledBroker = module + "/benchmarks/brokers/profiled"
+	embedding      = module + "/benchmarks/inprocess"
 )
 
 // prepare finds and builds the brokers of the command line.

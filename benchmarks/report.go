@@ -22,10 +22,15 @@ func report(list []scenario, brokers []process.Broker, all *results, against str
 			parts = append(parts, part)
 		}
 	}
-	if len(all.failures) > 0 {
-		parts = append(parts, "Not measured:\n\n- "+strings.Join(all.failures, "\n- ")+"\n")
+	return strings.Join(parts, "\n") + all.notMeasured()
+}
+
+// notMeasured says what failed, if anything did.
+func (r *results) notMeasured() string {
+	if len(r.failures) == 0 {
+		return ""
 	}
-	return strings.Join(parts, "\n")
+	return "\nNot measured:\n\n- " + strings.Join(r.failures, "\n- ") + "\n"
 }
 
 func trafficTable(list []scenario, brokers []process.Broker, all *results, against string) string {
@@ -87,6 +92,9 @@ func (s sample) p99() float64       { return s.P99 }
 func (s sample) p999() float64      { return s.P999 }
 func (s sample) lost() float64      { return s.Lost }
 func (s sample) memory() float64    { return s.Memory }
+func (s sample) ackP50() float64    { return s.AckP50 }
+func (s sample) ackP99() float64    { return s.AckP99 }
+func (s sample) shared() float64    { return s.Shared }
 
 func each(samples []sample, of func(sample) float64) []float64 {
 	values := make([]float64, len(samples))

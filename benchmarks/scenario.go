@@ -16,6 +16,7 @@ type scenario struct {
 	unit   string // of what is counted: a message is one that was delivered
 	quick  bool   // belongs to the quick set
 	memory bool   // is about resident memory as well
+	stored bool   // is about brokers with and without a store, and has a table of its own
 
 	without []string // kinds of broker that cannot do it
 	run     func(bench *bench, b *process.Broker) (sample, error)
@@ -31,6 +32,9 @@ type sample struct {
 	P999      float64 `json:"p999"`
 	Lost      float64 `json:"lost"`   // part of the messages, 0 to 1
 	Memory    float64 `json:"memory"` // resident bytes per unit, where that is the question
+	AckP50    float64 `json:"ackp50"` // time until an acknowledgement, nanoseconds, where that is the question
+	AckP99    float64 `json:"ackp99"`
+	Shared    float64 `json:"shared"` // messages for each batch that the broker has put into its store
 }
 
 // scenarios are in the order of the table.
@@ -57,6 +61,10 @@ var scenarios = []scenario{
 	{name: "idle/tcp/10000", about: "10,000 clients that have one subscription each and do nothing", unit: "connection", memory: true, run: idle(10_000, process.TCP)},
 	{name: "idle/tls/10000", about: "the same over TLS", unit: "connection", without: noRelay, memory: true, run: idle(10_000, process.TLS)},
 	{name: "idle/ws/10000", about: "the same over WebSocket", unit: "connection", without: noRelay, memory: true, run: idle(10_000, process.WebSocket)},
+	{name: "durable/qos1/1", about: "one publisher with a window of 10, QoS 1, one of 10 subscribers whose sessions last", stored: true, run: traffic(durable(1))},
+	{name: "durable/qos1/10", about: "10 such publishers, each with a subscriber", stored: true, run: traffic(durable(10))},
+	{name: "durable/qos1/100", about: "100 such publishers, 10 for each subscriber", stored: true, run: traffic(durable(100))},
+	{name: "durable/qos1/1000", about: "1,000 such publishers, 100 for each subscriber", stored: true, run: traffic(durable(1000))},
 	{name: "inprocess", about: "a host program publishes to a subscription of its own; all of its CPU counts", without: external, run: inProcess},
 }
 

@@ -52,7 +52,7 @@ func dial(t *testing.T, address, topic string) net.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
-	write(t, c, wire.AppendConnect(nil, "c"))
+	write(t, c, wire.AppendConnect(nil, "c", true))
 	expect(t, c, wire.AppendConnack(nil))
 	if topic != "" {
 		write(t, c, wire.AppendSubscribe(nil, 7, 0, topic))

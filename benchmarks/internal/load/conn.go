@@ -89,7 +89,7 @@ func (l *Loop) established(c *conn) error {
 		return fmt.Errorf("connect %s: %w", c.client.ID, unix.Errno(code))
 	}
 	c.state = connected
-	c.out = wire.AppendConnect(c.out, c.client.ID)
+	c.out = wire.AppendConnect(c.out, c.client.ID, !c.client.Lasting)
 	return l.flush(c)
 }
 

@@ -41,8 +41,9 @@ type Loop struct {
 	// Received counts messages, Cycles connections that were opened and closed
 	// again, Misordered messages that came after a later one of the same publisher.
 	Received, Cycles, Misordered uint64
-	// Latency is of each message, or of each cycle. It may be reset at any time.
-	Latency stats.Histogram
+	// Latency is of each message, or of each cycle; AckLatency is from a PUBLISH to
+	// its acknowledgement, where Publishing.TimeAcks is set. They may be reset at any time.
+	Latency, AckLatency stats.Histogram
 }
 
 // batchBytes is about how much a publisher encodes before it writes.
@@ -292,5 +293,8 @@ func (l *Loop) encode(p *publisher, sent int64) {
 	at := len(c.out)
 	c.out = append(c.out, t.packet...)
 	t.stamp(c.out[at:], p.sent, sent)
+	if p.times != nil {
+		p.times[p.sent%uint64(len(p.times))] = sent
+	}
 	p.sent++
 }

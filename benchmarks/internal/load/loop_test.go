@@ -102,6 +102,24 @@ func TestWindowIsOpenedByAcknowledgementsAndDeliveries(t *testing.T) {
 	require.True(t, p.settled())
 }
 
+func TestAcknowledgementsAreTimed(t *testing.T) {
+	l, _, p := newLoop(t, Publishing{Topics: []string{"a"}, QoS: 1, Window: 2, Fan: 0, TimeAcks: true})
+	acked := func(now int64, id uint16) {
+		l.now = now
+		feed(t, l, p.conn, wire.AppendAck(nil, wire.Puback, id), 100)
+	}
+	l.encode(p, 100)
+	l.encode(p, 200)
+	acked(1100, 1)
+	l.encode(p, 5000)
+	acked(1300, 2)
+	acked(7000, 3)
+	require.EqualValues(t, 3, l.AckLatency.Total())
+	require.InDelta(t, 1000, l.AckLatency.Percentile(1), 20)
+	require.InDelta(t, 1100, l.AckLatency.Percentile(50), 20)
+	require.InDelta(t, 2000, l.AckLatency.Percentile(99), 40)
+}
+
 func TestWindowOfManyReceiversWaitsForAll(t *testing.T) {
 	l, sub, p := newLoop(t, Publishing{Topics: []string{"a"}, Window: 1, Fan: 3})
 	l.encode(p, 1)

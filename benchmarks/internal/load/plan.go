@@ -21,6 +21,7 @@ type Client struct {
 	Filters []string // subscribed to after CONNACK, in one packet
 	QoS     byte     // of the subscriptions
 	Deaf    bool     // never reads after it has subscribed; nothing is expected of it
+	Lasting bool     // its session outlives the connection, and so may have to be stored
 	Publish *Publishing
 }
 
@@ -41,4 +42,8 @@ type Publishing struct {
 
 	// Limit ends the publishing after as many messages; 0 means no end.
 	Limit int
+
+	// TimeAcks records in Loop.AckLatency when the broker has acknowledged, which it
+	// does in the order of the messages.
+	TimeAcks bool
 }

@@ -12,15 +12,23 @@ type publisher struct {
 	acked     uint64
 	delivered uint64 // copies, over all receivers
 	forgiven  uint64 // copies that are not waited for any more
+
+	times []int64 // when the messages were sent that are not acknowledged, a ring; nil if nobody asks
 }
 
 func newPublisher(index uint32, plan *Publishing) *publisher {
 	p := &publisher{plan: plan}
+	if plan.TimeAcks {
+		p.times = make([]int64, plan.Window)
+	}
 	for _, topic := range plan.Topics {
 		p.templates = append(p.templates, newTemplate(topic, plan, index))
 	}
 	return p
 }
+
+// sentAt is when the message was sent that is acknowledged next.
+func (p *publisher) sentAt() int64 { return p.times[p.acked%uint64(len(p.times))] }
 
 // credit is how many messages may be sent now.
 func (p *publisher) credit() int {

@@ -124,6 +124,9 @@ func (l *Loop) acknowledged(c *conn, kind byte, id uint16) error {
 		if c.publisher == nil {
 			return fmt.Errorf("%s got an acknowledgement, and has published nothing", c.client.ID)
 		}
+		if c.publisher.times != nil {
+			l.AckLatency.Record(l.now - c.publisher.sentAt())
+		}
 		c.publisher.acked++
 	}
 	l.touch(c)

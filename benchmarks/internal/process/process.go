@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -21,10 +20,12 @@ import (
 
 // Process is a broker that runs.
 type Process struct {
-	cmd    *exec.Cmd
-	said   said
-	done   chan struct{} // closed when the process has ended
-	remove []string
+	cmd   *exec.Cmd
+	said  said
+	done  chan struct{} // closed when the process has ended
+	ended func()        // called then; nil for nothing
+
+	figures netip.AddrPort // of the profiled petrel
 }
 
 // Start runs a program and waits until it listens on all addresses. The caller's
@@ -78,8 +79,8 @@ func (p *Process) Said() string { return p.said.String() }
 func (p *Process) Stop() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
-	for _, name := range p.remove {
-		_ = os.Remove(name)
+	if p.ended != nil {
+		p.ended()
 	}
 }
 

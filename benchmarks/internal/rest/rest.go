@@ -53,7 +53,7 @@ func Dial(ctx context.Context, broker netip.AddrPort, wrap Wrap, n int) (net.Con
 
 // Subscribe opens the session of client number n.
 func Subscribe(c net.Conn, n int) error {
-	if err := exchange(c, wire.AppendConnect(nil, fmt.Sprintf("idle-%d", n)), wire.AppendConnack(nil)); err != nil {
+	if err := exchange(c, wire.AppendConnect(nil, fmt.Sprintf("idle-%d", n), true), wire.AppendConnack(nil)); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	subscribe := wire.AppendSubscribe(nil, 1, 0, Filter(n))

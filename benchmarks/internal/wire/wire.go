@@ -22,11 +22,16 @@ const (
 // AckSize is the length of PUBACK, PUBREC, PUBREL and PUBCOMP.
 const AckSize = 4
 
-// AppendConnect appends a CONNECT with Clean Session and without keep alive.
-func AppendConnect(dst []byte, clientID string) []byte {
+// AppendConnect appends a CONNECT without keep alive. A session that is not clean
+// goes on where an earlier one has ended, and outlives the connection.
+func AppendConnect(dst []byte, clientID string, clean bool) []byte {
+	flags := byte(0)
+	if clean {
+		flags |= 0x02
+	}
 	dst = append(dst, Connect<<4)
 	dst = appendLength(dst, 12+len(clientID))
-	dst = append(dst, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x02, 0, 0)
+	dst = append(dst, 0, 4, 'M', 'Q', 'T', 'T', 4, flags, 0, 0)
 	return appendString(dst, clientID)
 }
 

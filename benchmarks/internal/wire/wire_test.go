@@ -30,11 +30,13 @@ func encode(t *testing.T, p packets.Packet) []byte {
 }
 
 func TestConnect(t *testing.T) {
-	p := decode[*packets.Connect](t, AppendConnect(nil, "client-7"))
-	require.Equal(t, packets.V311, p.Version)
-	require.True(t, p.CleanStart)
-	require.Equal(t, "client-7", string(p.ClientID))
-	require.Zero(t, p.KeepAlive)
+	for _, clean := range []bool{true, false} {
+		p := decode[*packets.Connect](t, AppendConnect(nil, "client-7", clean))
+		require.Equal(t, packets.V311, p.Version)
+		require.Equal(t, clean, p.CleanStart)
+		require.Equal(t, "client-7", string(p.ClientID))
+		require.Zero(t, p.KeepAlive)
+	}
 }
 
 func TestSubscribe(t *testing.T) {
