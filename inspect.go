@@ -92,7 +92,7 @@ func describeBody(a *alarms, kind recordKind, f *fields) (string, error) {
 	case kindSubscription:
 		var s subscription
 		err := s.read(f)
-		return fmt.Sprintf("%+v", s.public()), err
+		return fmt.Sprintf("%+v", s.public()) + describeOwed(s.owed), err
 	case kindFlight:
 		id := f.number("packet identifier")
 		state := [...]string{"sent", "to be completed"}[min(f.byte("state"), 1)]
@@ -135,6 +135,13 @@ func describePayload(p []byte) string {
 		return fmt.Sprintf("payload %q", p)
 	}
 	return fmt.Sprintf("payload of %d bytes %q...", len(p), p[:most])
+}
+
+func describeOwed(r *replay) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf(", retained messages behind %q up to number %d are not sent yet", r.behind, r.upTo)
 }
 
 func describeTime(what string, calendar int64) string {

@@ -79,6 +79,10 @@ func (j *journal) forgetWill(bt *batch, s *session) {
 func (j *journal) keepSubscription(bt *batch, s *session, sub *subscription) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.keepSubscriptionLocked(bt, s, sub)
+}
+
+func (j *journal) keepSubscriptionLocked(bt *batch, s *session, sub *subscription) {
 	j.key = appendName(appendKeyOf(j.key[:0], kindSubscription, s.serial), sub.filter)
 	j.value = sub.append(j.value[:0])
 	j.putLocked(bt)
@@ -118,10 +122,24 @@ func appendPlace(b []byte, kind recordKind, s *session, n uint64) []byte {
 // keepDelivery gives d a place in the store. id is its packet identifier if it is
 // sent at once.
 func (j *journal) keepDelivery(bt *batch, s *session, d *delivery, id uint16) {
-	s.places++
-	d.place = place{n: s.places, byRef: d.msg.hold()}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.keepDeliveryLocked(bt, s, d, id)
+}
+
+// keepReplayed is keepDelivery for a retained message that is sent at once. How far
+// its replay has come is written down with it, or a crash could make it come again,
+// or those before it never.
+func (j *journal) keepReplayed(bt *batch, s *session, d *delivery, id uint16, r *replay) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.keepDeliveryLocked(bt, s, d, id)
+	j.keepSubscriptionLocked(bt, s, &r.entry.Value)
+}
+
+func (j *journal) keepDeliveryLocked(bt *batch, s *session, d *delivery, id uint16) {
+	s.places++
+	d.place = place{n: s.places, byRef: d.msg.hold()}
 	j.key = appendPlace(j.key[:0], kindDelivery, s, d.place.n)
 	j.value = j.broker.alarms.appendDelivery(j.value[:0], d, id)
 	j.putFreshLocked(bt)
@@ -226,7 +244,6 @@ type publicationJournal struct {
 	will      *session // whose will it is
 	receiver  *session // of a QoS 2 message from a client that keeps its identifier
 	id        uint16
-	homeless  []target // copies whose session has ended, until the bracket is closed
 }
 
 // begin prepares the journal for the deliveries of p. Those of a QoS 2 message
@@ -255,31 +272,22 @@ func (bt *batch) begin(p *publication) {
 }
 
 // end closes what begin has opened.
-func (bt *batch) end(p *publication) {
+func (bt *batch) end() {
 	j, pj := bt.broker.journal, &bt.journal
 	if j == nil {
 		return
 	}
-	if len(pj.homeless) == 0 {
-		bt.keepReceipt()
-		bt.forgetPublishedWill()
-	}
-	if pj.bracketed {
-		pj.bracketed = false
-		j.bracket.RUnlock()
-	}
-	for i := range pj.homeless {
-		bt.broker.rehome(bt, p, &pj.homeless[i])
-	}
 	bt.keepReceipt()
 	bt.forgetPublishedWill()
+	if pj.bracketed {
+		j.bracket.RUnlock()
+	}
 	if pj.message != nil {
 		j.mu.Lock()
 		j.letGoLocked(bt, pj.message)
 		j.mu.Unlock()
 	}
-	clear(pj.homeless)
-	*pj = publicationJournal{homeless: pj.homeless[:0]}
+	*pj = publicationJournal{}
 }
 
 // abandon closes what a panic, or the end of a connection, has left open.
@@ -288,7 +296,7 @@ func (bt *batch) abandon() {
 	if pj.bracketed {
 		bt.broker.journal.bracket.RUnlock()
 	}
-	*pj = publicationJournal{homeless: pj.homeless[:0]}
+	*pj = publicationJournal{}
 }
 
 // keepReceipt writes down the identifier of the QoS 2 message that is being

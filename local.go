@@ -149,7 +149,7 @@ func (l *LocalSubscription) next(bt *batch) (delivery, bool) {
 			}
 			return d, true
 		}
-		d, again := s.owedLocked(bt)
+		d, _, again := s.owedLocked(bt)
 		if d.msg != nil {
 			return d, true
 		}

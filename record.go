@@ -157,6 +157,7 @@ const (
 	flagQoS    = 3
 	flagRetain = 1 << 2
 	flagByRef  = 1 << 3 // the message is a record of its own
+	flagKept   = 1 << 4 // the number of a retained message follows it
 )
 
 func flagsOf(qos QoS, retain bool) byte {
@@ -189,18 +190,27 @@ func (f *fields) message(a *alarms) *message {
 	return m
 }
 
-// appendRetained encodes a retained message: with the client that published it, if
-// it was one.
+// appendRetained encodes a retained message: with its number, by which it is told
+// which subscriptions are owed it, and with the client that published it, if it was one.
 func (a *alarms) appendRetained(b []byte, m *message) []byte {
+	at := len(b)
 	b = a.appendMessage(b, m)
+	b[at] |= flagKept
+	b = binary.AppendUvarint(b, m.kept)
 	if m.by == nil || m.by.host {
 		return b
 	}
 	return appendText(appendText(b, m.by.identity), m.by.userName)
 }
 
+// retained decodes a retained message. One without a number is older than all
+// that have one.
 func (f *fields) retained(a *alarms) *message {
+	numbered := len(f.b) > 0 && f.b[0]&flagKept != 0
 	m := f.message(a)
+	if numbered {
+		m.kept = f.number("number")
+	}
 	if f.err == nil && len(f.b) > 0 {
 		m.by = &principal{id: m.by.name(), identity: f.text("publisher's identity"), userName: f.text("publisher's user name")}
 	}
@@ -270,6 +280,7 @@ const (
 	flagNoLocal = 1 << (2 + iota)
 	flagAsIs
 	flagCheck
+	flagOwed // retained messages have not been sent yet
 )
 
 func (s *subscription) append(b []byte) []byte {
@@ -277,14 +288,18 @@ func (s *subscription) append(b []byte) []byte {
 	for _, x := range [...]struct {
 		set  bool
 		flag byte
-	}{{s.noLocal, flagNoLocal}, {s.asIs, flagAsIs}, {s.check, flagCheck}} {
+	}{{s.noLocal, flagNoLocal}, {s.asIs, flagAsIs}, {s.check, flagCheck}, {s.owed != nil, flagOwed}} {
 		if x.set {
 			flags |= x.flag
 		}
 	}
 	b = append(b, flags, s.handling)
 	b = appendIDs(b, s.ids)
-	return appendText(b, s.filter)
+	b = appendText(b, s.filter)
+	if s.owed == nil {
+		return b
+	}
+	return appendText(binary.AppendUvarint(b, s.owed.upTo), s.owed.behind)
 }
 
 func (s *subscription) read(f *fields) error {
@@ -294,6 +309,9 @@ func (s *subscription) read(f *fields) error {
 	s.handling = f.byte("retain handling")
 	s.ids = f.ids()
 	s.filter = f.text("filter")
+	if flags&flagOwed != 0 {
+		s.owed = &replay{upTo: f.number("number of the latest retained message"), behind: f.text("topic of a retained message")}
+	}
 	return f.end()
 }
 

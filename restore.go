@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"time"
 
-	"github.com/petrelmq/petrel/internal/engine"
-	"github.com/petrelmq/petrel/packets"
+	"github.com/petrelmq/petrel/topics"
 )
 
 // restoring is a broker on its way back to where its store says that it was. It
@@ -35,9 +33,10 @@ type restored struct {
 	*session
 	record  sessionRecord
 	will    *will
-	willDue int64            // calendar
-	due     *will            // to be published when everything is there
-	moved   []restoredFlight // in the order of their places
+	willDue int64             // calendar
+	due     *will             // to be published when everything is there
+	gone    map[string]*entry // shared subscriptions that it had when they brought a message
+	moved   []restoredFlight  // in the order of their places
 	sent    []flight
 }
 
@@ -230,6 +229,12 @@ func (r *restoring) subscription(key, value []byte) error {
 		s.checks = true
 		s.last = s.ghost()
 	}
+	if owed := e.Value.owed; owed != nil {
+		owed.entry, owed.cursor = e, topics.NewCursorBehind(e.Value.filter, owed.behind)
+		owed.asks = r.broker.asksForReplay(&e.Value)
+		s.owe(owed)
+		r.broker.retained.restoreNumber(owed.upTo)
+	}
 	s.subs.put(e)
 	return nil
 }
@@ -307,7 +312,7 @@ func (r *restoring) delivery(key, value []byte) error {
 	d.place.n = binary.BigEndian.Uint64(rest)
 	s.places = max(s.places, d.place.n)
 	if d.filter != "" {
-		d.shared = s.subs.get(d.filter)
+		d.shared = s.cameBy(d.filter)
 	}
 	state := awaitAck
 	if i, ok := slices.BinarySearchFunc(s.moved, d.place.n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) }); ok {
@@ -335,7 +340,7 @@ func (r *restoring) retained(key, value []byte) error {
 		return nil
 	}
 	x := &r.broker.retained
-	m.kept = x.latest.Add(1)
+	x.restoreNumber(m.kept)
 	x.index.Set(m.topic, m)
 	x.counted.Add(1)
 	x.bytes += int64(m.size()) // nobody else runs yet
@@ -344,6 +349,21 @@ func (r *restoring) retained(key, value []byte) error {
 		r.broker.alarms.set(&x.alarm, r.now.after(sweepGap))
 	}
 	return nil
+}
+
+// cameBy returns the shared subscription that a message of the session came by. It
+// may be gone, and other members get the message all the same.
+func (s *restored) cameBy(filter string) *entry {
+	if e := s.subs.get(filter); e != nil {
+		return e
+	}
+	if s.gone == nil {
+		s.gone = make(map[string]*entry)
+	}
+	if s.gone[filter] == nil {
+		s.gone[filter] = &entry{Value: subscription{session: s.session, filter: filter, shared: true}}
+	}
+	return s.gone[filter]
 }
 
 // known returns the one principal that all equal ones share.
@@ -449,46 +469,4 @@ func (r *restoring) fly(s *restored) {
 		s.flights.restore(f)
 	}
 	s.sent, s.moved = nil, nil
-}
-
-// goneConn stands for a connection of the last process.
-type goneConn struct{}
-
-var _ engine.Conn = goneConn{}
-
-func (goneConn) LocalAddr() net.Addr               { return goneAddr{} }
-func (goneConn) RemoteAddr() net.Addr              { return goneAddr{} }
-func (goneConn) NetConn() net.Conn                 { return nil }
-func (goneConn) Start(engine.Handler)              {}
-func (goneConn) TryWrite(net.Buffers) (int, error) { return 0, net.ErrClosed }
-func (goneConn) Drain(net.Buffers, engine.Writer)  {}
-func (goneConn) Interrupt()                        {}
-func (goneConn) Expire()                           {}
-func (goneConn) Abort()                            {}
-func (goneConn) Close(time.Duration)               {}
-
-type goneAddr struct{}
-
-func (goneAddr) Network() string { return "none" }
-func (goneAddr) String() string  { return "" }
-
-var errProcessEnded = &packets.Error{Code: packets.ServerShuttingDown, Detail: "the process ended"}
-
-// ghost returns the client whose connection ended with the last process, for
-// hooks that are asked about its will or what it may receive.
-func (s *session) ghost() *Client {
-	if s.last == nil {
-		c := s.broker.ghost(&principal{id: s.id, identity: s.identity, userName: s.userName})
-		c.version, c.session = s.version, s
-		s.last = c
-	}
-	return s.last
-}
-
-// ghost returns a client without a connection, for hooks that are asked about it.
-func (b *Broker) ghost(p *principal) *Client {
-	c := newClient(b, goneConn{})
-	c.principal, c.phase = p, connected
-	c.stop(errProcessEnded)
-	return c
 }

@@ -79,6 +79,10 @@ func (r *retained) keep(bt *batch, p *publication) Limit {
 	return 0
 }
 
+// restoreNumber notes a number that was given before the process began: the next is
+// above all of them. Nobody else runs yet.
+func (r *retained) restoreNumber(n uint64) { r.latest.Store(max(r.latest.Load(), n)) }
+
 // notRetained drops a retained message that is above a limit, and returns the
 // error for its publisher; c is nil for the host.
 func (b *Broker) notRetained(bt *batch, l Limit, c *Client, p *publication) error {
@@ -151,6 +155,7 @@ type replay struct {
 	asking  bool   // and are: nobody else touches the cursor
 	upTo    uint64 // the latest message when the subscription took effect; later ones are delivered like any
 	missed  uint64 // the latest one when the session came back, which got none of QoS 0 before
+	behind  string // topic of the last message that was sent and is kept for the session; "" for none
 }
 
 // owes reports whether m is to be sent, which it is unless it was already
@@ -309,10 +314,10 @@ func (b *Broker) mayStillPublish(ctx context.Context, m *message) bool {
 // replayNextLocked sends one of the retained messages that are owed, and
 // reports whether it may be called again at once.
 func (s *session) replayNextLocked(bt *batch) bool {
-	d, again := s.owedLocked(bt)
+	d, r, again := s.owedLocked(bt)
 	if d.msg != nil {
 		bt.waiting.from(d.msg, bt.waiting.topic)
-		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: d.ids, qos: d.qos, retain: d.retain})
+		s.sendLocked(bt, &bt.waiting, &target{session: s, ids: d.ids, qos: d.qos, retain: d.retain, owed: r})
 	}
 	return again
 }
@@ -349,12 +354,15 @@ func (s *session) moveReplayLocked(from, to *entry) {
 }
 
 // endReplayLocked gives up the first of the replays, which is done or dropped.
-func (s *session) endReplayLocked() {
+func (s *session) endReplayLocked(bt *batch) {
 	r := s.replays[0]
 	if r.dropped {
 		s.droppedReplays--
 	} else {
 		r.entry.Value.owed = nil
+		if s.durable {
+			s.broker.journal.keepSubscription(bt, s, &r.entry.Value)
+		}
 	}
 	s.replays[0] = nil
 	if s.replays = s.replays[1:]; len(s.replays) == 0 {
@@ -363,49 +371,53 @@ func (s *session) endReplayLocked() {
 }
 
 // owedLocked makes one step towards the next retained message that is owed: it
-// returns that message, or none, and whether another step is worth while now.
-func (s *session) owedLocked(bt *batch) (d delivery, again bool) {
+// returns that message, or none, with its replay, and whether another step is worth
+// while now.
+func (s *session) owedLocked(bt *batch) (d delivery, r *replay, again bool) {
 	if len(s.replays) == 0 {
-		return d, false
+		return d, nil, false
 	}
-	r := s.replays[0]
+	r = s.replays[0]
 	if r.dropped {
-		s.endReplayLocked()
-		return d, true
+		s.endReplayLocked(bt)
+		return d, r, true
 	}
 	if r.asks {
-		return d, false // whoever asks goes on
+		return d, r, false // whoever asks goes on
 	}
 	index := s.broker.retained.index
 	if len(r.pending) == 0 {
 		if r.cursor.Done() {
-			s.endReplayLocked()
-			return d, true
+			s.endReplayLocked(bt)
+			return d, r, true
 		}
 		bt.retained = index.Next(&r.cursor, bt.retained[:0], replayStep)
 		for _, m := range bt.retained {
 			r.pending = append(r.pending, owed{kept: m, sent: m, qos: min(m.qos, r.entry.Value.qos), retain: true})
 		}
-		return d, true
+		return d, r, true
 	}
 	next, sub := r.pending[0], &r.entry.Value
 	m, qos := next.kept, min(next.qos, sub.qos)
 	if qos > AtMostOnce && s.fullLocked() {
-		return d, false
+		return d, r, false
 	}
 	r.pending[0] = owed{}
 	if r.pending = r.pending[1:]; len(r.pending) == 0 {
 		r.pending = nil
 	}
 	if now, ok := index.Get(m.topic); !ok || now != m || !r.owes(m, qos) {
-		return d, true // what came after the subscription was delivered like any message
+		return d, r, true // what came after the subscription was delivered like any message
 	}
 	if m.expired(bt.now) {
 		s.broker.retained.expire(m)
-		return d, true
+		return d, r, true
 	}
 	if sub.noLocal && m.by.name() == s.id {
-		return d, true
+		return d, r, true
 	}
-	return delivery{msg: next.sent, ids: sub.ids, qos: qos, retain: next.retain}, true
+	if qos > AtMostOnce {
+		r.behind = m.topic
+	}
+	return delivery{msg: next.sent, ids: sub.ids, qos: qos, retain: next.retain}, r, true
 }

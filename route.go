@@ -13,8 +13,10 @@ type target struct {
 	retain  bool
 	dup     bool
 	place   place        // in the store, of a message that has waited
+	owed    *replay      // that it is from; nil if it is from none
 	settled *publication // what the DeliverInterceptors have left of it; nil if they were not asked
 	refused bool         // by one of them
+	unasked bool         // whether the session may have it has to be asked before it is sent
 }
 
 // delivery is the copy as it is kept.
@@ -36,7 +38,7 @@ func (b *Broker) route(bt *batch, p *publication) int {
 		}
 		bt.relieve()
 	}
-	bt.end(p)
+	bt.end()
 	return len(bt.targets)
 }
 
@@ -51,23 +53,7 @@ func (b *Broker) hand(bt *batch, p *publication, t *target) {
 			p = t.settled
 		}
 	}
-	if t.session.deliver(bt, p, t) {
-		return
-	}
-	if bt.journal.bracketed {
-		bt.journal.homeless = append(bt.journal.homeless, *t)
-		return
-	}
-	b.rehome(bt, p, t)
-}
-
-// rehome gives a copy whose session has ended to another member of its shared
-// subscription, if there is one.
-func (b *Broker) rehome(bt *batch, p *publication, t *target) {
-	if t.settled != nil {
-		p = t.settled
-	}
-	if !b.elsewhere(bt, p, t.shared, nil) {
+	if !t.session.deliver(bt, p, t) && !b.elsewhere(bt, p, t.shared, nil) {
 		bt.drop(t.session.id, p, t.qos, DropSessionEnded)
 	}
 }

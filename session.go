@@ -242,11 +242,14 @@ func (s *session) forgetAllLocked(bt *batch) {
 
 // keepFlightLocked writes down that a message is on its way to the client, and
 // returns what its PUBLISH has to wait for: the identifier of a QoS 2 message must
-// be known after a crash, or it could be sent under a second one.
-func (s *session) keepFlightLocked(bt *batch, f *flight) *commit {
+// be known after a crash, or it could be sent under a second one. owed is the replay
+// that the message is from, nil if it is from none.
+func (s *session) keepFlightLocked(bt *batch, f *flight, owed *replay) *commit {
 	switch {
 	case !s.durable:
 		return nil
+	case owed != nil:
+		s.broker.journal.keepReplayed(bt, s, &f.delivery, f.id, owed)
 	case f.place.n == 0:
 		s.broker.journal.keepDelivery(bt, s, &f.delivery, f.id)
 	default:
@@ -275,6 +278,12 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 		s.local.wakeLocked()
 	case s.owner == nil && t.qos == AtMostOnce && !s.broker.opts.QueueQoS0:
 		bt.drop(s.id, p, t.qos, DropOffline)
+	case t.unasked:
+		s.enqueueLocked(bt, t.delivery(p))
+		s.beginScrutinyLocked(nil)
+		if c != nil { // otherwise its next connection asks
+			s.broker.spawn(func() { s.broker.goOn(s, c) })
+		}
 	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || !s.broker.memory.fits(p.size())), !c.out.room():
 		s.enqueueLocked(bt, t.delivery(p))
 		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
@@ -387,7 +396,7 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 		bt.overdrawn = bt.overdrawn || s.broker.memory.over() > 0
 		s.quota--
 		id = f.id
-		after = s.keepFlightLocked(bt, f)
+		after = s.keepFlightLocked(bt, f, t.owed)
 	}
 	bt.push(c, head, p, idAt, id, after)
 	bt.learnAlias(c, p)

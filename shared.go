@@ -59,6 +59,7 @@ func (b *Broker) elsewhere(bt *batch, p *publication, from *entry, left *leftove
 			return false
 		}
 		t := target{session: e.Value.session, ids: e.Value.ids, shared: e, qos: min(e.Value.qos, p.qos), retain: p.retain && e.Value.asIs}
+		t.unasked = e.Value.check && bt.journal.bracketed
 		if b.move(bt, p, &t, left) { // the DeliverInterceptors had their say the first time
 			return true
 		}
@@ -106,16 +107,25 @@ func (b *Broker) firstChoice(g *group, p *publication, n int) int {
 	return int(g.Turn() % uint32(n))
 }
 
-// pick returns the first member from the given place on that ok accepts and that may receive p.
-func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) bool) *entry {
+// pick returns the first member from the given place on that ok accepts and that may
+// receive p. In a bracket nobody can be asked: then one that need not be comes first.
+func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) bool) (unasked *entry) {
 	n := len(bt.members)
 	for i := range n {
 		e := bt.members[(first+i)%n]
-		if ok(e.Value.session) && (!e.Value.check || b.mayReceive(bt, &e.Value, p)) {
+		switch {
+		case !ok(e.Value.session):
+		case !e.Value.check:
+			return e
+		case bt.journal.bracketed:
+			if unasked == nil {
+				unasked = e
+			}
+		case b.mayReceive(bt, &e.Value, p):
 			return e
 		}
 	}
-	return nil
+	return unasked
 }
 
 // redispatch gives a message that a member of a shared subscription did not

@@ -12,7 +12,7 @@ package petrel
 //	v                     the version of this scheme
 //	s SESSION             who it belongs to, when it ends
 //	w SESSION             the will: of the connection, or delayed
-//	u SESSION FILTER      a subscription
+//	u SESSION FILTER      a subscription, and how far it has got its retained messages
 //	i SESSION ID          a QoS 2 message received and not released
 //	q SESSION PLACE       a message for the session: waiting, or sent when it came
 //	f SESSION PLACE       what became of a q record since: sent, or to be completed

@@ -195,9 +195,6 @@ func (s *session) subscribeLocked(bt *batch, w *wish) {
 		w.entry, w.owed, w.code = nil, nil, packets.QuotaExceeded
 		return
 	}
-	if s.durable {
-		s.broker.journal.keepSubscription(bt, s, sub)
-	}
 	s.subs.put(w.entry)
 	s.checks = s.checks || sub.check
 	if old == nil {
@@ -212,6 +209,9 @@ func (s *session) subscribeLocked(bt *batch, w *wish) {
 		s.owe(w.owed)
 	} else if w.owed = nil; old != nil {
 		s.moveReplayLocked(old, w.entry)
+	}
+	if s.durable {
+		s.broker.journal.keepSubscription(bt, s, sub)
 	}
 }
 

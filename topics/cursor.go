@@ -21,6 +21,13 @@ type Cursor struct {
 // a valid filter that is not shared.
 func NewCursor(filter string) Cursor { return Cursor{filter: filter} }
 
+// NewCursorBehind returns a cursor behind topic in the order in which the topics
+// that match filter are found, as if it had been there; topic need not have a value.
+// With an empty topic it is NewCursor.
+func NewCursorBehind(filter, topic string) Cursor {
+	return Cursor{filter: filter, last: topic, begun: topic != ""}
+}
+
 // NewCursorAll returns a cursor at the beginning of all topics, those that begin
 // with '$' included, which no filter with a leading wildcard finds.
 func NewCursorAll() Cursor { return Cursor{all: true} }

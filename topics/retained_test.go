@@ -142,6 +142,29 @@ func TestCursor(t *testing.T) {
 	require.True(t, c.Done())
 }
 
+// A walk that goes on with a new cursor finds what the old one would have found.
+func TestCursorBehindATopic(t *testing.T) {
+	index := topics.NewRetained[string]()
+	for _, topic := range []string{"a", "a/b", "a/b/c", "a/b0", "a/c", "b", "b/b", "$a/b"} {
+		index.Set(topic, topic)
+	}
+	for _, filter := range []string{"#", "a/#", "+/b", "a/b", "+", "$a/#", "none"} {
+		c := topics.NewCursor(filter)
+		all := index.Next(&c, nil, 100)
+		for i := range len(all) + 1 {
+			behind := ""
+			if i > 0 {
+				behind = all[i-1]
+			}
+			c := topics.NewCursorBehind(filter, behind)
+			require.Equal(t, append([]string{}, all[i:]...), append([]string{}, index.Next(&c, nil, 100)...), "%s behind %q", filter, behind)
+		}
+	}
+	index.Delete("a/b")
+	c := topics.NewCursorBehind("a/#", "a/b")
+	require.Equal(t, []string{"a/b/c", "a/b0", "a/c"}, index.Next(&c, nil, 100), "the topic need not be there")
+}
+
 func TestOneCallLooksAtABoundedNumberOfEntries(t *testing.T) {
 	index := topics.NewRetained[int]()
 	const n = 5000

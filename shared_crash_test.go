@@ -1,0 +1,247 @@
+package petrel_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/packets"
+)
+
+// doorkeeper is an Authorizer that is asked about everything, allows all, and may
+// take its time.
+type doorkeeper struct {
+	mu      sync.Mutex
+	receive func(ctx context.Context, client string) // nil for nothing
+	deliver func(client string)
+}
+
+func (d *doorkeeper) Authorize(ctx context.Context, r *petrel.AccessRequest) error {
+	r.CheckDeliveries = true
+	d.mu.Lock()
+	receive := d.receive
+	d.mu.Unlock()
+	if r.Action == petrel.Receive && receive != nil {
+		receive(ctx, r.Client.ID())
+	}
+	return nil
+}
+
+// interceptor has the doorkeeper asked about copies, too.
+type interceptor struct{ of *doorkeeper }
+
+func (i interceptor) InterceptDeliver(_ context.Context, r *petrel.DeliverRequest) error {
+	i.of.mu.Lock()
+	deliver := i.of.deliver
+	i.of.mu.Unlock()
+	if deliver != nil {
+		deliver(r.ClientID)
+	}
+	return nil
+}
+
+// onReceive and onDeliver say what it does; nil is nothing.
+func (d *doorkeeper) onReceive(f func(ctx context.Context, client string)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.receive = f
+}
+
+func (d *doorkeeper) onDeliver(f func(client string)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deliver = f
+}
+
+func (d *doorkeeper) options() petrel.Options {
+	return petrel.Options{Logger: silent(), Hooks: []petrel.Hook{d, interceptor{d}}}
+}
+
+// The member that was chosen ends before it gets its copy. The copy of another
+// member is safe together with the identifier and all other copies.
+func TestCrashAfterAMemberHasEndedRepeatsNothing(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		d := &doorkeeper{}
+		b := m.start(d.options())
+		plain := b.Connect(brokertest.Durable("plain"))
+		plain.Subscribe(packets.ExactlyOnce, "jobs")
+		late := members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.Durable, "late")[0]
+		late.Drop()
+		fleeting := members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.ID, "fleeting")[0]
+		pub := b.Connect(brokertest.Durable("publisher"))
+
+		entered, leave := make(chan struct{}), make(chan struct{})
+		d.onDeliver(func(client string) {
+			if client == "fleeting" {
+				close(entered)
+				<-leave
+			}
+		})
+		d.onReceive(func(ctx context.Context, client string) {
+			if client == "late" {
+				<-ctx.Done()
+			}
+		})
+		message := packets.Publish{Topic: []byte("jobs"), Payload: []byte("1"), QoS: 2, PacketID: 7}
+		pub.Send(&message)
+		<-entered
+		fleeting.Drop()
+		synctest.Wait()
+		close(leave)
+		plain.ExpectPublish("jobs", "1")
+		synctest.Wait()
+		m.crash()
+
+		d.onDeliver(nil)
+		d.onReceive(nil)
+		b = m.start(d.options())
+		pub = b.Connect(brokertest.Durable("publisher"))
+		message.Dup = true
+		pub.Send(&message)
+		brokertest.Expect[*packets.Pubrec](pub)
+		for _, id := range []string{"plain", "late"} {
+			c := b.Connect(brokertest.Durable(id))
+			c.Accept(c.ExpectPublish("jobs", "1"))
+			c.ExpectNothing()
+		}
+	})
+}
+
+// A member that has to be asked about gets a copy of which it could not be asked
+// in time only if it may have it.
+func TestCopyOfAMemberThatHasEndedIsAskedAbout(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run(fmt.Sprint("refused: ", refused), func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				d := &doorkeeper{}
+				r := &unwilling{}
+				o := d.options()
+				o.Hooks = append(o.Hooks, r)
+				b := m.start(o)
+				fleeting := members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.ID, "fleeting")[0]
+				second := members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.Durable, "second")[0]
+				pub := b.Connect(brokertest.Durable("publisher"))
+				d.onDeliver(func(string) {
+					d.onDeliver(nil)
+					fleeting.Drop()
+				})
+				r.refuse.Store(refused)
+				pub.Publish("jobs", "1", packets.ExactlyOnce)
+				synctest.Wait()
+				if refused {
+					second.ExpectNothing()
+					require.Equal(t, map[petrel.DropReason]uint64{petrel.DropNotAuthorized: 1}, b.Stats().Dropped)
+					require.Zero(t, m.kinds()["q"])
+					return
+				}
+				second.Accept(second.ExpectPublish("jobs", "1"))
+				second.ExpectNothing()
+				require.Empty(t, b.Stats().Dropped)
+			})
+		})
+	}
+}
+
+// unwilling is an Authorizer that refuses what "second" receives.
+type unwilling struct{ refuse atomic.Bool }
+
+func (a *unwilling) Authorize(_ context.Context, r *petrel.AccessRequest) error {
+	if r.Action == petrel.Receive && r.Client.ID() == "second" && a.refuse.Load() {
+		return packets.NotAuthorized
+	}
+	return nil
+}
+
+// What an ended session leaves to the other members of its group is not lost when
+// the broker crashes before they have all of it.
+func TestCrashWhileAnEndedSessionIsSettled(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		d := &doorkeeper{}
+		b := m.start(d.options())
+		short := brokertest.Durable("short")
+		short.SessionExpiryInterval = 60
+		c := b.Connect(short)
+		c.Subscribe(packets.ExactlyOnce, "$share/g/jobs")
+		c.Drop()
+		send(t, b, "jobs", 2, 3)
+		late := members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.Durable, "late")[0]
+		late.Drop()
+		var asked atomic.Int32
+		d.onReceive(func(ctx context.Context, _ string) {
+			if asked.Add(1) == 2 {
+				<-ctx.Done()
+			}
+		})
+		time.Sleep(61 * time.Second)
+		require.EqualValues(t, 2, asked.Load(), "the session has ended, and one of its messages is elsewhere")
+		m.crash()
+
+		d.onReceive(nil)
+		b = m.start(d.options())
+		synctest.Wait()
+		late = b.Connect(brokertest.Durable("late"))
+		require.Equal(t, []string{"0", "1", "2"}, payloads(finish(t, late)))
+		require.Equal(t, map[string]int{"s": 1, "u": 1}, m.kinds())
+	})
+}
+
+// Whatever commit fails while messages move from one member to another, with all
+// that come after it: each is with one of them, and one of QoS 2 with only one.
+func TestFaultAtEveryCommitWhileMessagesMove(t *testing.T) {
+	const messages = 6
+	for _, tc := range []struct {
+		name  string
+		leave func(b *brokertest.Broker, c *brokertest.Client)
+	}{
+		{"its connection ends", func(_ *brokertest.Broker, c *brokertest.Client) { c.Drop() }},
+		{"its session ends", func(_ *brokertest.Broker, c *brokertest.Client) {
+			c.Send(&packets.Disconnect{HasSessionExpiryInterval: true})
+		}},
+		{"its session is discarded", func(b *brokertest.Broker, _ *brokertest.Client) {
+			p := brokertest.ID("first")
+			b.Dial(packets.V5).Send(&p)
+		}},
+	} {
+		for n, done := 1, false; !done; n++ {
+			require.Less(t, n, 200)
+			t.Run(fmt.Sprintf("%s, commit %d", tc.name, n), func(t *testing.T) {
+				onMachine(t, func(t *testing.T, m *machine) {
+					d := &doorkeeper{}
+					b := m.start(d.options())
+					first := members(b, "$share/g/jobs", packets.ExactlyOnce, func(id string) packets.Connect {
+						return window(1, brokertest.Durable(id))
+					}, "first")[0]
+					want := send(t, b, "jobs", 1, 1)
+					for i := 1; i < messages; i++ {
+						want = append(want, fmt.Sprint(i))
+						m := petrel.Message{Topic: "jobs", Payload: fmt.Append(nil, i), QoS: petrel.QoS(1 + i%2)}
+						require.NoError(t, b.Publish(t.Context(), m))
+					}
+					first.ExpectPublish("jobs", "0") // and so all others wait
+					members(b, "$share/g/jobs", packets.ExactlyOnce, brokertest.Durable, "second")
+					synctest.Wait()
+
+					d.onReceive(func(context.Context, string) { time.Sleep(time.Millisecond) }) // for a commit
+					m.store.FailAt(n, true)
+					tc.leave(b, first)
+					time.Sleep(time.Minute)
+					done = m.store.Commits() < n
+					m.crash()
+					d.onReceive(nil)
+					b = m.start(d.options())
+					synctest.Wait()
+					got := append(arrived(t, b.Connect(brokertest.Durable("second"))), arrived(t, b.Connect(brokertest.Durable("first")))...)
+					require.ElementsMatch(t, want, payloads(got))
+				})
+			})
+		}
+	}
+}
