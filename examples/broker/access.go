@@ -8,6 +8,7 @@ import (
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/hooks/httpauth"
 	"github.com/petrelmq/petrel/hooks/jwt"
 	"github.com/petrelmq/petrel/hooks/limit"
 	"github.com/petrelmq/petrel/hooks/scram"
@@ -23,16 +24,18 @@ type access struct {
 	scram        *scram.Authenticator
 	keys         *jwt.JWKSFile
 	tokens       *jwt.Authenticator
+	site         *httpauth.Service
 	limiter      *limit.Limiter
 	certificates map[tlsFiles]*listeners.Certificates
 
 	files []interface{ Reload() error } // all of them
+	log   *slog.Logger
 }
 
 // newAccess reads the files that the configuration names. An error begins with
 // the key that is at fault.
-func newAccess(c *config) (*access, error) {
-	a := &access{certificates: map[tlsFiles]*listeners.Certificates{}}
+func newAccess(c *config, log *slog.Logger) (*access, error) {
+	a := &access{certificates: map[tlsFiles]*listeners.Certificates{}, log: log}
 	for _, part := range []struct {
 		key  string
 		read func(*config) error
@@ -40,6 +43,7 @@ func newAccess(c *config) (*access, error) {
 		{"authentication.passwordFile", a.readPasswords},
 		{"authentication.scram", a.readSCRAM},
 		{"authentication.jwt", a.readTokens},
+		{"authentication.http", a.readSite},
 		{"authentication.aclFile", a.readRights},
 		{"connectRates", a.readRates},
 	} {
@@ -143,13 +147,16 @@ func (a *access) readCertificates(c *config) error {
 }
 
 // hooks are those of the broker. Who is admitted is a matter of each listener.
-func (a *access) hooks() []petrel.Hook {
+func (a *access) hooks(c *config) []petrel.Hook {
 	list := []petrel.Hook{auth.AnyOf()} // nobody, at a listener that does not say
 	if a.limiter != nil {
 		list = append(list, a.limiter)
 	}
 	if a.rights != nil {
 		list = append(list, a.rights)
+	}
+	if c.site.rights {
+		list = append(list, a.site.Authorizer())
 	}
 	return list
 }

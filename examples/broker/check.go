@@ -25,6 +25,7 @@ func (c *config) checkAll() error {
 	}{
 		{"authentication.scram.saltKeyFile", "authentication.scram.file", c.scram.file == "" && c.scram.saltKeyFile != ""},
 		{"authentication.jwt", "authentication.jwt.keysFile", c.jwt.keysFile == "" && c.jwt.options != (jwt.Options{})},
+		{"authentication.http", "authentication.http.url", c.site.url == "" && c.site != (site{})},
 	} {
 		if t.given {
 			return fmt.Errorf("%s: it is of no use without %s", t.key, t.needed)

@@ -31,6 +31,7 @@ type config struct {
 	acl       string // file
 	scram     scramFiles
 	jwt       tokens
+	site      site           // authentication.http
 	rates     *limit.Options // of connects; nil without any
 	data      string         // directory; empty means that nothing outlives the process
 	sync      syncPolicy

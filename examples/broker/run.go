@@ -19,12 +19,12 @@ func prepare(c *config, log *slog.Logger) (*petrel.Broker, *access, error) {
 	if err := c.checkAll(); err != nil {
 		return nil, nil, err
 	}
-	a, err := newAccess(c)
+	a, err := newAccess(c, log)
 	if err != nil {
 		return nil, nil, err
 	}
 	options := c.limits
-	options.Hooks = a.hooks()
+	options.Hooks = a.hooks(c)
 	options.Logger = log
 	var s petrel.Store
 	if c.data != "" {

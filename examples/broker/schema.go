@@ -43,6 +43,7 @@ func (c *config) keys() keys {
 			"aclFile":      &c.acl,
 			"scram":        keys{"file": &c.scram.file, "saltKeyFile": &c.scram.saltKeyFile},
 			"jwt":          c.jwt.keys(),
+			"http":         c.site.keys(),
 		},
 		"connectRates": func() keys {
 			c.rates = new(limit.Options)
@@ -149,7 +150,7 @@ func (c *config) limitKeys() keys {
 
 // files are the names of all files in the configuration, and of the directory.
 func (c *config) files() []*string {
-	list := []*string{&c.passwords, &c.acl, &c.scram.file, &c.scram.saltKeyFile, &c.jwt.keysFile, &c.data}
+	list := []*string{&c.passwords, &c.acl, &c.scram.file, &c.scram.saltKeyFile, &c.jwt.keysFile, &c.site.tokenFile, &c.data}
 	certificates := []*tlsFiles{&c.tlsFiles}
 	for _, doors := range [][]door{c.tls, c.wss} {
 		for i := range doors {

@@ -16,15 +16,16 @@ const (
 	byPassword way = "password" // its user and password are in the password file
 	bySCRAM    way = "scram"    // it knows the password of a user of the SCRAM file, by AUTH packets of 5.0
 	byToken    way = "jwt"      // its password is a token
+	bySite     way = "http"     // a web service admits it
 )
 
 func (w *way) UnmarshalText(text []byte) error {
 	switch v := way(text); v {
-	case byPassword, bySCRAM, byToken:
+	case byPassword, bySCRAM, byToken, bySite:
 		*w = v
 		return nil
 	}
-	return fmt.Errorf("%q is none of password, scram, jwt", text)
+	return fmt.Errorf("%q is none of password, scram, jwt, http", text)
 }
 
 // check reports why there could be no client that comes in this way.
@@ -37,6 +38,8 @@ func (w way) check(c *config) error {
 		needs = "authentication.scram.file"
 	case w == byToken && c.jwt.keysFile == "":
 		needs = "authentication.jwt.keysFile"
+	case w == bySite && c.site.url == "":
+		needs = "authentication.http.url"
 	}
 	if needs != "" {
 		return fmt.Errorf("%q needs %s", w, needs)
@@ -47,7 +50,7 @@ func (w way) check(c *config) error {
 // ways are those of a listener that says nothing about them: all that there are
 // files for.
 func (c *config) ways() (list []way) {
-	for _, w := range []way{byPassword, byToken, bySCRAM} {
+	for _, w := range []way{byPassword, byToken, bySite, bySCRAM} {
 		if w.check(c) == nil {
 			list = append(list, w)
 		}
@@ -99,6 +102,8 @@ func (a *access) options(d *door, c *config) petrel.ListenerOptions {
 			if c.jwt.options.Method != "" {
 				hooks = append(hooks, struct{ petrel.EnhancedAuthenticator }{a.tokens})
 			}
+		case bySite:
+			any = append(any, a.site.Authenticator())
 		case bySCRAM:
 			hooks = append(hooks, a.scram)
 		}

@@ -14,12 +14,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -149,4 +153,45 @@ func proof(t *testing.T, password, first, challenge string) string {
 	stored := sha256.Sum256(key)
 	subtle.XORBytes(key, key, mac(stored[:], first+","+challenge+","+last))
 	return last + ",p=" + base64.StdEncoding.EncodeToString(key)
+}
+
+// A web service decides who gets in and what they may do; SIGHUP has it asked again.
+func TestWebServiceDecides(t *testing.T) {
+	var mayRead atomic.Bool
+	mayRead.Store(true)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct{ Ask, UserName, Password, Identity, Topic, Filter string }
+		assert.Equal(t, "Bearer of-the-broker", r.Header.Get("Authorization"))
+		assert.NoError(t, json.NewDecoder(r.Body).Decode(&q))
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case q.Ask == "connect" && q.Password == "secret", q.Ask == "publish" && q.Topic == q.Identity, q.Ask == "subscribe" && mayRead.Load():
+			io.WriteString(w, `{"result": "allow"}`)
+		default:
+			io.WriteString(w, `{"result": "deny"}`)
+		}
+	}))
+	defer service.Close()
+	dir := t.TempDir()
+	save(t, dir, "token", "of-the-broker\n")
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"tcp": ["127.0.0.1:0"], "ws": []},
+		"authentication": {"anonymous": "none", "http": {"url": "`+service.URL+`", "tokenFile": "token", "rights": true}}
+	}`))
+	addr := p.said(fmt.Sprintf(listening, "tcp"))
+	_, code := login(t, dial(t, addr), "anna", "guess")
+	assert.Equal(t, packets.NotAuthorized, code)
+	c, code := login(t, dial(t, addr), "anna", "secret")
+	require.Equal(t, packets.Success, code)
+	assert.True(t, isKnownAs(c, "anna"))
+	assert.False(t, isKnownAs(c, "somebody"))
+	subscribe := func() packets.ReasonCode {
+		return c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions{}.Append(packets.Subscription{Filter: []byte("news")})})[0]
+	}
+	assert.Equal(t, packets.GrantedQoS0, subscribe())
+	mayRead.Store(false)
+	assert.Equal(t, packets.GrantedQoS0, subscribe(), "it is not asked again so soon")
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	p.said("msg=reloaded")
+	assert.Equal(t, packets.NotAuthorized, subscribe())
 }

@@ -103,7 +103,7 @@ func (o *Options) validate() error {
 	}
 	switch {
 	case strings.ContainsFunc(string(o.Token), func(r rune) bool { return r <= ' ' || r > '~' }):
-		return errors.New("httpauth: Options.Token has characters that cannot be in a header")
+		return errors.New("httpauth: Options.Token has characters that no such token has")
 	case o.Timeout < 0:
 		return fmt.Errorf("httpauth: Options.Timeout is %v; it must be above 0", o.Timeout)
 	case o.MaximumConcurrent < 0 || o.MaximumConcurrent > 1<<16:
