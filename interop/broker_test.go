@@ -85,8 +85,9 @@ type broker struct {
 	process *exec.Cmd
 	starts  int
 
-	mu  sync.Mutex
-	log bytes.Buffer
+	mu    sync.Mutex
+	log   bytes.Buffer
+	grown chan struct{} // holds a value when the log has grown since launch looked
 }
 
 // startBroker starts a broker for one test.
@@ -130,6 +131,10 @@ func skip(t *testing.T, why string) {
 func (b *broker) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	select {
+	case b.grown <- struct{}{}:
+	default:
+	}
 	return b.log.Write(p)
 }
 
@@ -146,18 +151,21 @@ func (b *broker) launch() error {
 		return err
 	}
 	b.process = exec.Command(binary, "-config", config)
-	b.process.Stderr = b
+	b.process.Stderr, b.grown = b, make(chan struct{}, 1)
 	b.starts++
 	if err := b.process.Start(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if b.addrs = b.listening(); b.addrs != nil {
-			return nil
+	tooLong := time.After(patience)
+	for b.addrs = nil; b.addrs == nil; b.addrs = b.listening() {
+		select {
+		case <-b.grown:
+		case <-tooLong:
+			_ = b.process.Process.Kill()
+			return errors.Join(errors.New("the broker does not listen"), b.process.Wait())
 		}
 	}
-	_ = b.process.Process.Kill()
-	return errors.Join(errors.New("the broker does not listen"), b.process.Wait())
+	return nil
 }
 
 // listening returns the addresses that the process has logged last, nil if any
