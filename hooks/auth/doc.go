@@ -4,7 +4,8 @@
 // [AllowAll] and [AllowLocal] look at no credentials: the first admits
 // everybody, the second everybody on this machine. [Anonymous] admits those who
 // give no credentials. [PasswordFile] admits the
-// users of a file that mosquitto_passwd made. [AnyOf] makes one authenticator of
+// users of a file that mosquitto_passwd made, [Certificate] who has proved by TLS
+// to be whom a certificate names, [PeerUser] the users of this machine. [AnyOf] makes one authenticator of
 // several, for brokers where it is enough that one of them admits the client:
 //
 //	petrel.Options{Hooks: []petrel.Hook{
