@@ -16,27 +16,28 @@ import (
 
 // config is what the configuration file and the flags say together.
 type config struct {
-	file      string
-	version   bool
-	check     bool
-	tcp       []door // nil means the default addresses, empty means none
-	tls       []door
-	ws        []door
-	wss       []door
-	unix      []door
-	web       listeners.WebSocketOptions // what pages and proxies may do; nothing else is set in it
-	tlsFiles  tlsFiles                   // of all listeners that have none of their own
-	anonymous policy
-	passwords string // file
-	acl       string // file
-	scram     scramFiles
-	jwt       tokens
-	site      site           // authentication.http
-	rates     *limit.Options // of connects; nil without any
-	data      string         // directory; empty means that nothing outlives the process
-	sync      syncPolicy
-	log       slog.Level
-	limits    petrel.Options // nothing but limits is set in it
+	file            string
+	version         bool
+	check           bool
+	tcp             []door // nil means the default addresses, empty means none
+	tls             []door
+	ws              []door
+	wss             []door
+	unix            []door
+	web             listeners.WebSocketOptions // what pages and proxies may do; nothing else is set in it
+	tlsFiles        tlsFiles                   // of all listeners that have none of their own
+	anonymous       policy
+	certificateName certificateName
+	passwords       string // file
+	acl             string // file
+	scram           scramFiles
+	jwt             tokens
+	site            site           // authentication.http
+	rates           *limit.Options // of connects; nil without any
+	data            string         // directory; empty means that nothing outlives the process
+	sync            syncPolicy
+	log             slog.Level
+	limits          petrel.Options // nothing but limits is set in it
 }
 
 // tlsFiles are the names of PEM files, and how they are used; see

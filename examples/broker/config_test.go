@@ -138,6 +138,7 @@ func TestFileErrorsNameFileKeyAndPlace(t *testing.T) {
 		{"no mode", `{"listeners": {"unix": [{"mode": "rw"}]}}`, `1:34: key "listeners.unix[0].mode": "rw" are no permissions`},
 		{"text for a limit of a listener", `{"listeners": {"ws": [{"maximumConnections": "5"}]}}`, `1:46: key "listeners.ws[0].maximumConnections": string is given, expected a whole number`},
 		{"unknown way", `{"listeners": {"tcp": [{"authenticateBy": ["password", "luck"]}]}}`, `1:43: key "listeners.tcp[0].authenticateBy": "luck" is none of password, scram,`},
+		{"unknown name of a certificate", `{"authentication": {"certificateName": "serial"}}`, `1:40: key "authentication.certificateName": "serial" is none of commonName,`},
 		{"proxy that is no prefix", `{"listeners": {"tcp": [{"proxyProtocol": {"trusted": ["10.0.0.1"]}}]}}`, `1:54: key "listeners.tcp[0].proxyProtocol.trusted": netip.ParsePrefix("10.0.0.1")`},
 		{"list that does not end", `{"listeners": {"tcp": [":1883"`, `1:31: the file ends too early`},
 		{"text for yes or no", `{"websocket": {"allowAnyOrigin": "yes"}}`, `1:34: key "websocket.allowAnyOrigin": string is given, expected true or false`},

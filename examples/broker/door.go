@@ -81,7 +81,7 @@ func (d *door) check(c *config) error {
 		}
 	}
 	for i, w := range d.ways {
-		if err := w.check(c); err != nil {
+		if err := w.check(c, d); err != nil {
 			return wrong(fmt.Sprintf(".authenticateBy[%d]", i), err)
 		}
 	}

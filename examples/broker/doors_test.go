@@ -32,6 +32,11 @@ func configured(t *testing.T, dir, text string) string {
 	return name
 }
 
+func dialTLS(t *testing.T, addr string, config *tls.Config) net.Conn {
+	config.ServerName = "127.0.0.1"
+	return tls.Client(dial(t, addr), config)
+}
+
 // webSocketOver makes a WebSocket of a connection, for a page of origin.
 func webSocketOver(t *testing.T, conn net.Conn, origin string) (net.Conn, error) {
 	config, err := websocket.NewConfig("ws://broker/mqtt", origin)

@@ -38,12 +38,13 @@ func (c *config) keys() keys {
 		},
 		"tls": c.tlsFiles.keys(),
 		"authentication": keys{
-			"anonymous":    &c.anonymous,
-			"passwordFile": &c.passwords,
-			"aclFile":      &c.acl,
-			"scram":        keys{"file": &c.scram.file, "saltKeyFile": &c.scram.saltKeyFile},
-			"jwt":          c.jwt.keys(),
-			"http":         c.site.keys(),
+			"anonymous":       &c.anonymous,
+			"passwordFile":    &c.passwords,
+			"aclFile":         &c.acl,
+			"certificateName": &c.certificateName,
+			"scram":           keys{"file": &c.scram.file, "saltKeyFile": &c.scram.saltKeyFile},
+			"jwt":             c.jwt.keys(),
+			"http":            c.site.keys(),
 		},
 		"connectRates": func() keys {
 			c.rates = new(limit.Options)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 
@@ -13,45 +14,61 @@ import (
 type way string
 
 const (
-	byPassword way = "password" // its user and password are in the password file
-	bySCRAM    way = "scram"    // it knows the password of a user of the SCRAM file, by AUTH packets of 5.0
-	byToken    way = "jwt"      // its password is a token
-	bySite     way = "http"     // a web service admits it
+	byPassword    way = "password"    // its user and password are in the password file
+	bySCRAM       way = "scram"       // it knows the password of a user of the SCRAM file, by AUTH packets of 5.0
+	byToken       way = "jwt"         // its password is a token
+	bySite        way = "http"        // a web service admits it
+	byCertificate way = "certificate" // TLS, or a proxy that is believed, has verified its certificate
+	byPeerUser    way = "peerUser"    // the system says who is at the other end of a Unix socket
 )
 
 func (w *way) UnmarshalText(text []byte) error {
 	switch v := way(text); v {
-	case byPassword, bySCRAM, byToken, bySite:
+	case byPassword, bySCRAM, byToken, bySite, byCertificate, byPeerUser:
 		*w = v
 		return nil
 	}
-	return fmt.Errorf("%q is none of password, scram, jwt, http", text)
+	return fmt.Errorf("%q is none of password, scram, jwt, http, certificate, peerUser", text)
 }
 
-// check reports why there could be no client that comes in this way.
-func (w way) check(c *config) error {
-	needs := ""
-	switch {
-	case w == byPassword && c.passwords == "":
-		needs = "authentication.passwordFile"
-	case w == bySCRAM && c.scram.file == "":
-		needs = "authentication.scram.file"
-	case w == byToken && c.jwt.keysFile == "":
-		needs = "authentication.jwt.keysFile"
-	case w == bySite && c.site.url == "":
-		needs = "authentication.http.url"
+// given says whether the configuration has what the way needs, and what that is.
+func (w way) given(c *config) (bool, string) {
+	switch w {
+	case byPassword:
+		return c.passwords != "", "authentication.passwordFile"
+	case bySCRAM:
+		return c.scram.file != "", "authentication.scram.file"
+	case byToken:
+		return c.jwt.keysFile != "", "authentication.jwt.keysFile"
+	case bySite:
+		return c.site.url != "", "authentication.http.url"
 	}
-	if needs != "" {
-		return fmt.Errorf("%q needs %s", w, needs)
+	return true, ""
+}
+
+// check reports why there could be no client of the listener that comes in this way.
+func (w way) check(c *config, d *door) error {
+	if given, what := w.given(c); !given {
+		return fmt.Errorf("%q needs %s", w, what)
+	}
+	switch {
+	case w == byCertificate && d.secure && d.certificates(c).clientCA == "":
+		return fmt.Errorf("%q needs tls.clientCA", w)
+	case w == byCertificate && !d.secure && d.proxy == nil:
+		return fmt.Errorf("%q needs a listener with TLS, or behind a proxy that has it", w)
+	case w == byPeerUser && !d.unix:
+		return fmt.Errorf("%q needs a Unix socket", w)
+	case w == byPeerUser && d.proxy != nil:
+		return fmt.Errorf("%q needs a listener without a proxy, whose user it would be", w)
 	}
 	return nil
 }
 
-// ways are those of a listener that says nothing about them: all that there are
-// files for.
+// ways are those of a listener that says nothing about them: all that are given.
+// That a certificate, or being a user of this machine, is enough has to be said.
 func (c *config) ways() (list []way) {
 	for _, w := range []way{byPassword, byToken, bySite, bySCRAM} {
-		if w.check(c) == nil {
+		if given, _ := w.given(c); given {
 			list = append(list, w)
 		}
 	}
@@ -106,6 +123,10 @@ func (a *access) options(d *door, c *config) petrel.ListenerOptions {
 			any = append(any, a.site.Authenticator())
 		case bySCRAM:
 			hooks = append(hooks, a.scram)
+		case byCertificate:
+			any = append(any, auth.Certificate{Name: certificateNames[c.certificateName], BelieveProxy: !d.secure})
+		case byPeerUser:
+			any = append(any, auth.PeerUser{})
 		}
 	}
 	e.known = auth.AnyOf(any...)
@@ -132,4 +153,19 @@ func (e entrance) Authenticate(ctx context.Context, r *petrel.ConnectRequest) er
 		return err
 	}
 	return e.anonymous.Authenticate(ctx, r)
+}
+
+// certificateName says what of a certificate is the identity of its client.
+type certificateName string
+
+var certificateNames = map[certificateName]func(*x509.Certificate) (string, error){
+	"": auth.CommonName, "commonName": auth.CommonName, "dnsName": auth.DNSName, "emailAddress": auth.EmailAddress, "uri": auth.URI,
+}
+
+func (n *certificateName) UnmarshalText(text []byte) error {
+	*n = certificateName(text)
+	if *n == "" || certificateNames[*n] == nil {
+		return fmt.Errorf("%q is none of commonName, dnsName, emailAddress, uri", text)
+	}
+	return nil
 }

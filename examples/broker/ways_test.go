@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -69,6 +70,77 @@ func TestWaysOfEachListener(t *testing.T) {
 		_, code := login(t, dial(t, p.said(fmt.Sprintf(named, tc.listener))), tc.user, tc.password)
 		assert.Equal(t, tc.want, code.String(), "%+v", tc)
 	}
+}
+
+// A client is whom its certificate names, until it is revoked.
+func TestCertificatesAsIdentity(t *testing.T) {
+	dir := t.TempDir()
+	a := newAuthority(t, dir)
+	save(t, dir, "acl", whoami)
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"tcp": [], "ws": [], "tls": [{"address": "127.0.0.1:0", "authenticateBy": ["certificate"], "anonymous": "none"}]},
+		"tls": {"certificate": "server.crt", "key": "server.key", "clientCA": "ca.crt", "crl": "crl.pem", "optionalClientCertificate": true},
+		"authentication": {"aclFile": "acl"}
+	}`))
+	addr := p.said(fmt.Sprintf(listening, "tls"))
+	pump := a.issue("pump-7")
+	c, code := login(t, dialTLS(t, addr, a.client(pump)), "", "")
+	require.Equal(t, packets.Success, code)
+	assert.True(t, isKnownAs(c, "pump-7"))
+	assert.False(t, isKnownAs(c, "pump-8"))
+	_, code = login(t, dialTLS(t, addr, a.client()), "", "")
+	assert.Equal(t, packets.NotAuthorized, code)
+
+	a.revoke(a.serial)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	p.said(`msg=(reloaded)`)
+	revoked := dialTLS(t, addr, a.client(pump))
+	_, err := revoked.Read(make([]byte, 1)) // in TLS 1.3 the server refuses after the handshake
+	assert.ErrorContains(t, err, "bad certificate")
+	c.ExpectNothing() // who is connected stays
+}
+
+// A proxy that ends TLS says whose certificate it has verified (PROXY protocol,
+// version 2, section 2.2.6).
+func TestCertificatesThatAProxyHasVerified(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, "acl", whoami)
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"ws": [], "tcp": [{"address": "127.0.0.1:0", "authenticateBy": ["certificate"], "anonymous": "none",
+			"proxyProtocol": {"trusted": ["127.0.0.1/32"]}}]},
+		"authentication": {"aclFile": "acl"}
+	}`))
+	addr := p.said(fmt.Sprintf(listening, "tcp"))
+	through := func(verify byte) net.Conn {
+		tls := "\x05\x00\x00\x00" + string(rune(verify)) + "\x21\x00\x07TLSv1.3" + "\x22\x00\x06pump-7"
+		body := "\xC0\x00\x02\x01\xC6\x33\x64\x01\xDC\x04\x22\xB3" + "\x20\x00" + string(rune(len(tls))) + tls
+		conn := dial(t, addr)
+		_, err := io.WriteString(conn, "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00"+string(rune(len(body)))+body)
+		require.NoError(t, err)
+		return conn
+	}
+	c, code := login(t, through(0), "", "")
+	require.Equal(t, packets.Success, code)
+	assert.True(t, isKnownAs(c, "pump-7"))
+	_, code = login(t, through(1), "", "")
+	assert.Equal(t, packets.NotAuthorized, code, "the proxy has not verified it")
+}
+
+func TestUsersOfTheMachineAsIdentity(t *testing.T) {
+	dir := t.TempDir()
+	save(t, dir, "acl", whoami)
+	socket := filepath.Join(dir, "mqtt.sock")
+	p := start(t, "-config", configured(t, dir, `{
+		"listeners": {"tcp": [], "ws": [], "unix": [{"address": "`+socket+`", "authenticateBy": ["peerUser"], "anonymous": "none"}]},
+		"authentication": {"aclFile": "acl"}
+	}`))
+	p.said(fmt.Sprintf(listening, "unix"))
+	conn, err := net.Dial("unix", socket)
+	require.NoError(t, err)
+	c, code := login(t, conn, "", "")
+	require.Equal(t, packets.Success, code)
+	assert.True(t, isKnownAs(c, "uid:"+strconv.Itoa(os.Getuid())))
+	assert.False(t, isKnownAs(c, "uid:12345"))
 }
 
 // token makes a JSON Web Token that is signed with Ed25519.
