@@ -304,6 +304,7 @@ func TestReadmeCountsTheSecuritySuites(t *testing.T) {
 	for _, row := range []string{
 		fmt.Sprintf("| rights that change | %d scenes |", count(`onScene\(t, "`, "revocation_test.go")),
 		fmt.Sprintf("| limits | %d cases | each of %d limits", 3*limits, limits),
+		fmt.Sprintf("| web services that should decide | %d |", count(`\{"[^"]+", (soon|time\.Minute), `, "hooks/httpauth/hostile_test.go")),
 		fmt.Sprintf("| fuzz targets of the core | %d |", count(`func Fuzz`, tests...)),
 	} {
 		require.Contains(t, readme, "\n"+row)

@@ -50,7 +50,6 @@ func (s *Service) ask(ctx context.Context, q *question) (*verdict, error) {
 				return f.verdict, f.err
 			}
 		case <-ctx.Done():
-			s.count.failures.Add(1)
 			return nil, unavailable(ctx.Err())
 		}
 	}

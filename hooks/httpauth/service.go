@@ -83,7 +83,7 @@ type Stats struct {
 	Requests uint64 // sent to the service
 	Cached   uint64 // answered from the cache
 	Shared   uint64 // answered together with another one that was the same
-	Failures uint64 // not answered: refused without a decision
+	Failures uint64 // that had no answer; several that were the same count once
 }
 
 type counters struct{ requests, cached, shared, failures atomic.Uint64 }
