@@ -111,44 +111,6 @@ func (s *session) lastClient() *Client {
 	return s.last
 }
 
-// waitLocked starts the time of a session without a connection.
-func (s *session) waitLocked(now instant, w *will) {
-	s.expires = 0
-	if s.expiry != neverExpires {
-		s.expires = now.after(time.Duration(s.expiry) * time.Second)
-	}
-	if s.pendingWill = w; w != nil {
-		s.willDue = now.after(time.Duration(w.delay) * time.Second)
-		if s.expires != 0 {
-			s.willDue = min(s.willDue, s.expires)
-		}
-	}
-	s.alarmLocked()
-}
-
-func (s *session) alarmLocked() {
-	at := s.expires
-	if s.pendingWill != nil && (at == 0 || s.willDue < at) {
-		at = s.willDue
-	}
-	if at != 0 {
-		s.broker.alarms.set(&s.alarm, at)
-	}
-}
-
-// ring is called when the will or the session is due.
-func (s *session) ring(instant) {
-	b := s.broker
-	b.begin(func() {
-		ended, due := b.expire(s)
-		if ended {
-			b.endSession(s, SessionExpired)
-			b.stats.expired.Add(1)
-		}
-		b.publishWill(due)
-	})
-}
-
 // endSession removes what an ended session holds. Messages that it has by shared
 // subscriptions go to other members. What it returns is to be safe in the store.
 func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
@@ -208,57 +170,6 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery) {
 	s.received, s.resend = nil, nil
 	s.replays, s.droppedReplays = nil, 0
 	return held
-}
-
-// keepLocked writes down that c has the session now, if that or its will is to
-// outlive the process.
-func (s *session) keepLocked(bt *batch, c *Client) {
-	if s.durable || c.will != nil || s.kept {
-		s.broker.journal.keepSession(bt, s)
-		s.broker.journal.keepWill(bt, s, c.will, 0)
-	}
-}
-
-// forgetLocked removes what the store has of a delivery that has come to its end.
-func (s *session) forgetLocked(bt *batch, d *delivery) {
-	if d.place.n != 0 {
-		s.broker.journal.forget(bt, s, d)
-	}
-}
-
-// forgetAllLocked removes from the store what an ended session has beside messages.
-func (s *session) forgetAllLocked(bt *batch) {
-	j := s.broker.journal
-	if s.kept {
-		j.keepSession(bt, s) // which says that it has ended
-	}
-	for _, e := range s.subs.list {
-		j.forgetSubscription(bt, s, e.Value.filter)
-	}
-	for id := range s.received {
-		j.forgetReceived(bt, s, id)
-	}
-}
-
-// keepFlightLocked writes down that a message is on its way to the client, and
-// returns what its PUBLISH has to wait for: the identifier of a QoS 2 message must
-// be known after a crash, or it could be sent under a second one. owed is the replay
-// that the message is from, nil if it is from none.
-func (s *session) keepFlightLocked(bt *batch, f *flight, owed *replay) *commit {
-	switch {
-	case !s.durable:
-		return nil
-	case owed != nil:
-		s.broker.journal.keepReplayed(bt, s, &f.delivery, f.id, owed)
-	case f.place.n == 0:
-		s.broker.journal.keepDelivery(bt, s, &f.delivery, f.id)
-	default:
-		s.broker.journal.keepFlight(bt, s, f)
-	}
-	if f.qos < ExactlyOnce {
-		return nil
-	}
-	return bt.journaled
 }
 
 // deliver gives the session one copy of p: it is sent, or queued, or dropped. It
