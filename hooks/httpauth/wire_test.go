@@ -335,6 +335,35 @@ func TestManyConnectionsOnTheWire(t *testing.T) {
 	assert.Equal(t, clients, site.count(), "of rights nothing is asked")
 }
 
+// A broker that is closed does not wait for the service.
+func TestCloseWhileTheServiceIsAsked(t *testing.T) {
+	inBubble(t, httpauth.Options{}, func(t *testing.T, site *slow, s *httpauth.Service) {
+		b := guarded(t, s)
+		c := b.Dial(packets.V5)
+		p := as(packets.V5, "c", "alice")
+		c.Send(&p)
+		synctest.Wait()
+		require.EqualValues(t, 1, site.open.Load())
+		start := time.Now()
+		require.NoError(t, b.Close())
+		require.Less(t, time.Since(start), time.Second, "which is fake time")
+		require.Zero(t, site.open.Load(), "nothing is left")
+		require.Error(t, c.Served())
+		require.Zero(t, s.Stats().Failures, "nor is the service to blame")
+	})
+}
+
+func BenchmarkCached(b *testing.B) {
+	s := newService(b, new(site), httpauth.Options{})
+	hook := s.Authenticator()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := hook.Authenticate(b.Context(), alice()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func Example() {
 	// The web service of the host, which would be another program.
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
