@@ -306,7 +306,7 @@ func (s *session) info() (ClientInfo, bool) {
 	defer s.mu.Unlock()
 	info := ClientInfo{
 		ID: s.id, Identity: s.identity, Subscriptions: len(s.subs.list),
-		Queued: int(s.queue.live), QueuedBytes: s.queue.bytes, Inflight: int(s.flights.n),
+		Queued: s.queue.messages(), QueuedBytes: s.queue.size(), Inflight: int(s.flights.n),
 	}
 	if c := s.client; c != nil {
 		info.Connected = true

@@ -55,12 +55,14 @@ type journal struct {
 
 	mu         sync.Mutex // the innermost lock
 	open       *commit
+	taken      *commit       // the last that was taken, safe or not
 	spare      Batch         // memory of a commit that is safe
 	key, value []byte        // working memory
 	full       chan struct{} // closed when the open commit is taken; nil unless somebody waits
 	failure    error         // of the last commit; nil if it succeeded
 	ending     bool          // the broker ends
 	numbers    uint64        // of the last m record
+	holders    holders       // of m records
 
 	failing atomic.Bool // failure is set
 	work    chan struct{}
@@ -193,6 +195,17 @@ func (j *journal) wait(ctx context.Context, c *commit) error {
 	}
 }
 
+// waitForAll waits until all that was journaled before is safe.
+func (j *journal) waitForAll(ctx context.Context) error {
+	j.mu.Lock()
+	c := j.open
+	if c.batch.Len() == 0 {
+		c = j.taken
+	}
+	j.mu.Unlock()
+	return j.wait(ctx, c)
+}
+
 // run is the committer. What it hands to the store next has gathered while
 // the store was at work.
 func (j *journal) run() {
@@ -231,6 +244,7 @@ func (j *journal) take(stopping bool) *commit {
 		return nil
 	}
 	c.batch.SetSync(sync)
+	j.taken = c
 	j.open = &commit{journal: j, batch: j.spare}
 	j.spare = Batch{}
 	j.goOnLocked()

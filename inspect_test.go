@@ -47,7 +47,7 @@ func TestInspectStoreDescribesEveryRecord(t *testing.T) {
 			return nil
 		}))
 		require.Equal(t, 2, wrong)
-		require.Equal(t, "1", texts["version"])
+		require.Equal(t, "2", texts["version"])
 		require.Contains(t, texts["session"], `client "two" of "", connected, expiry interval 3600`)
 		require.Contains(t, texts["will"], `topic "will", QoS 0, payload "gone"`)
 		require.Contains(t, texts["subscription"], `Filter:a QoS:QoS 2`)

@@ -14,6 +14,7 @@ type place struct {
 	byRef bool   // its message is a record of its own
 	moved bool   // a flight record tells of it
 	alone bool   // only the flight record is left
+	loose bool   // it is not in the store, and waits behind the one with place n
 }
 
 // keepSession writes down whom a session belongs to, and when it ends.
@@ -116,7 +117,7 @@ func (j *journal) forgetReceived(bt *batch, s *session, id uint16) {
 }
 
 func appendPlace(b []byte, kind recordKind, s *session, n uint64) []byte {
-	return binary.BigEndian.AppendUint64(appendKeyOf(b, kind, s.serial), n)
+	return appendPlaceOf(b, kind, s.serial, n)
 }
 
 // keepDelivery gives d a place in the store. id is its packet identifier if it is
@@ -201,7 +202,8 @@ func (j *journal) keepMessage(bt *batch, m *message) {
 	j.putFreshLocked(bt)
 }
 
-// hold adds a holder to the record of m, if it has one that somebody holds.
+// hold adds a holder to the record of m, if it has one that somebody holds who has had
+// it in memory since it was published.
 func (m *message) hold() bool {
 	for {
 		n := m.holders.Load()
@@ -216,10 +218,39 @@ func (m *message) hold() bool {
 
 // letGoLocked ends one hold, and removes the record with the last.
 func (j *journal) letGoLocked(bt *batch, m *message) {
-	if m.holders.Add(-1) == 0 {
-		j.key = appendKeyOf(j.key[:0], kindMessage, m.number)
-		j.deleteLocked(bt)
+	if !m.counted && m.holders.Add(-1) > 0 {
+		return
 	}
+	if (m.counted || j.holders.of(m.number) > 0) && j.holders.add(m.number, -1) > 0 {
+		return
+	}
+	j.key = appendKeyOf(j.key[:0], kindMessage, m.number)
+	j.deleteLocked(bt)
+}
+
+// leave takes a delivery of m out of memory. The caller holds m by it.
+func (j *journal) leave(m *message) {
+	if m.counted {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.holders.of(m.number) == 0 {
+		j.holders.add(m.number, 1) // for all who have it in memory
+	}
+	j.holders.add(m.number, 1)
+	if m.holders.Add(-1) == 0 {
+		j.holders.add(m.number, -1)
+	}
+}
+
+// setAside puts a record that cannot be understood under another key.
+func (j *journal) setAside(bt *batch, key, value []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open.batch.Put(append(appendKey(nil, kindUnreadable), key...), value)
+	j.key = append(j.key[:0], key...)
+	j.deleteLocked(bt)
 }
 
 func (j *journal) keepRetained(bt *batch, m *message) {

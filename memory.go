@@ -47,6 +47,16 @@ func (m *memory) reserve(n int64, qos QoS) bool {
 	return false
 }
 
+// spare reports whether n bytes more leave a quarter of the limit to what no store has.
+func (m *memory) spare(n int64) bool { return m.all.Load()+n <= m.limit-m.limit/4 }
+
+// grant counts up to n bytes more, as far as the limit has them, and returns how many.
+func (m *memory) grant(n int64) int64 {
+	over := min(max(m.all.Add(n)-m.limit, 0), n)
+	m.all.Add(-over)
+	return n - over
+}
+
 // add counts what there is whatever the limit.
 func (m *memory) add(n int64) { m.all.Add(n) }
 
@@ -136,7 +146,7 @@ func (s *session) giveWay(bt *batch, n int64) {
 		s.broker.memory.remove(&dropped[i])
 		s.dropForMemoryLocked(bt, &dropped[i])
 	}
-	if s.queue.qos0 == 0 {
+	if s.queue.yielding() == 0 {
 		s.broker.memory.forget(s)
 	}
 }

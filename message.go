@@ -48,7 +48,8 @@ type message struct {
 	kept    uint64 // its number among all that were ever retained, if it was
 	qos     QoS
 	retain  bool
-	holders atomic.Int32 // of its record in the store: deliveries, and who is adding some
+	counted bool         // those who hold its record are counted in journal.holders alone
+	holders atomic.Int32 // of its record in the store: deliveries in memory, and who is adding some
 	number  uint64       // of that record
 }
 

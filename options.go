@@ -81,7 +81,9 @@ type Options struct {
 
 	// QueueMessages bounds the messages that wait for one session, because it is
 	// offline, its window is full or its socket does not take them. What exceeds
-	// it is dropped as QueueFull says and reported to each [DropObserver].
+	// it is dropped as QueueFull says and reported to each [DropObserver]. With a
+	// [Store] a long queue of a session that outlives its connection costs the memory
+	// of its beginning and its end only.
 	// Zero means 10,000; negative means no limit.
 	QueueMessages int
 
@@ -131,9 +133,11 @@ type Options struct {
 	MessageRate int
 	ByteRate    int
 
-	// MemoryLimit bounds the bytes that messages hold in all queues, in flight and
-	// retained, together; a message counts for each session that has it. What the
-	// limit leaves no room for is given up in this order:
+	// MemoryLimit bounds the bytes that messages hold in memory, in all queues, in
+	// flight and retained, together; a message counts for each session that has it.
+	// What waits in the [Store] only does not count, and what would take the last
+	// quarter of the limit waits there, if its session outlives its connection. What
+	// else the limit leaves no room for is given up in this order:
 	//
 	//  1. Messages of QoS 0 for queues: new ones are dropped, and those that wait,
 	//     whoever for, give way to the rest, the oldest of a session first.
@@ -232,7 +236,7 @@ type DropPolicy byte
 
 const (
 	DropNewest DropPolicy = iota // the message that does not fit
-	DropOldest                   // the message that has waited longest
+	DropOldest                   // the message that has waited longest; the queue may be a page longer while that is read from the store
 )
 
 // SharedStrategy names how a member of a shared subscription is chosen.

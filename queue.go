@@ -16,14 +16,52 @@ type delivery struct {
 }
 
 // queue is the line of messages that wait for one session, all QoS levels in
-// one order, so that none overtakes another. Guarded by session.mu.
+// one order, so that none overtakes another. Its fields but stored are about what
+// is in the ring. Guarded by session.mu.
 type queue struct {
-	ring  []delivery // a power of two long; a removed delivery has no msg
-	bytes int
-	head  int32
-	n     int32 // places in use, removed ones included
-	live  int32 // messages
-	qos0  int32 // messages of QoS 0 among them
+	ring   []delivery // a power of two long; a removed delivery has no msg
+	bytes  int
+	head   int32
+	n      int32   // places in use, removed ones included
+	live   int32   // messages
+	qos0   int32   // messages of QoS 0 among them
+	stored *stored // what follows the ring, in the store and behind it; nil if nothing does
+}
+
+// messages is how many messages wait, wherever they are.
+func (q *queue) messages() int {
+	n := int(q.live)
+	if q.stored != nil {
+		n += q.stored.messages + int(q.stored.tail.live)
+	}
+	return n
+}
+
+// size is how many bytes they have.
+func (q *queue) size() int {
+	n := q.bytes
+	if q.stored != nil {
+		n += q.stored.bytes + q.stored.tail.bytes
+	}
+	return n
+}
+
+// inMemory is how many messages and bytes of the queue are in memory.
+func (q *queue) inMemory() (messages, bytes int) {
+	messages, bytes = int(q.live), q.bytes
+	if q.stored != nil {
+		messages += int(q.stored.tail.live)
+		bytes += q.stored.tail.bytes
+	}
+	return messages, bytes
+}
+
+// yielding is how many messages of QoS 0 wait.
+func (q *queue) yielding() int32 {
+	if q.stored != nil {
+		return q.qos0 + q.stored.tail.qos0
+	}
+	return q.qos0
 }
 
 func (q *queue) at(i int32) *delivery { return &q.ring[int(q.head+i)&(len(q.ring)-1)] }
@@ -80,29 +118,49 @@ func (q *queue) forget(d *delivery) {
 	*d = delivery{}
 }
 
-// evict removes the first message that is at most of the given QoS, and returns it.
+// evict removes the first message that is at most of the given QoS, and returns it,
+// unless it has to be read from the store first.
 func (q *queue) evict(qos QoS) (delivery, bool) {
 	for i := range q.n {
 		if d := q.at(i); d.msg != nil && d.qos <= qos {
-			evicted := *d
+			evicted := d.out()
 			q.forget(d)
 			q.first() // gives up removed places in front
 			return evicted, true
 		}
 	}
+	if q.stored != nil && qos == AtMostOnce { // of which there are none in the store
+		return q.stored.tail.evict(qos)
+	}
 	return delivery{}, false
 }
 
-// removeFunc removes and returns the messages for which f reports true, in order.
+// removeFunc removes and returns the messages in memory for which f reports true, in
+// order.
 func (q *queue) removeFunc(f func(*delivery) bool) (removed []delivery) {
 	for i := range q.n {
 		if d := q.at(i); d.msg != nil && f(d) {
-			removed = append(removed, *d)
+			removed = append(removed, d.out())
 			q.forget(d)
 		}
 	}
 	q.first()
+	if q.stored != nil {
+		removed = append(removed, q.stored.tail.removeFunc(f)...)
+	}
 	return removed
+}
+
+// all calls f for the messages in memory, in order.
+func (q *queue) all(f func(*delivery)) {
+	for i := range q.n {
+		if d := q.at(i); d.msg != nil {
+			f(d)
+		}
+	}
+	if q.stored != nil {
+		q.stored.tail.all(f)
+	}
 }
 
 func (q *queue) resize(size int) {

@@ -11,7 +11,7 @@ import (
 // Keys and values of the store; see store.go for what they are.
 
 // schemeVersion is the version of keys and values that this program writes.
-const schemeVersion = 1
+const schemeVersion = 2
 
 // recordKind is the third byte of a key.
 type recordKind byte
@@ -40,6 +40,10 @@ func appendKey(b []byte, kind recordKind) []byte { return append(b, 0, 0, byte(k
 
 func appendKeyOf(b []byte, kind recordKind, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendKey(b, kind), number)
+}
+
+func appendPlaceOf(b []byte, kind recordKind, serial, n uint64) []byte {
+	return binary.BigEndian.AppendUint64(appendKeyOf(b, kind, serial), n)
 }
 
 func appendName(b []byte, name string) []byte {
@@ -180,14 +184,28 @@ func (a *alarms) appendMessage(b []byte, m *message) []byte {
 
 // message decodes a message; what it returns is a copy.
 func (f *fields) message(a *alarms) *message {
+	m := new(message)
+	f.messageInto(m, a)
+	return m
+}
+
+func (f *fields) messageInto(m *message, a *alarms) {
 	flags := f.byte("message flags")
-	m := &message{qos: QoS(flags & flagQoS), retain: flags&flagRetain != 0}
+	m.qos, m.retain = QoS(flags&flagQoS), flags&flagRetain != 0
 	m.expires = a.instantOf(int64(f.number("message expiry")))
 	m.topic, m.by = f.text("topic"), hostNamed(f.text("publisher"))
 	props, payload := f.bytes("properties"), f.bytes("payload")
 	m.body = append(append(make([]byte, 0, len(props)+len(payload)), props...), payload...)
 	m.props = len(props)
-	return m
+}
+
+// skipMessage reads a message to learn its size.
+func (f *fields) skipMessage() (size int) {
+	f.byte("message flags")
+	f.number("message expiry")
+	topic := f.bytes("topic")
+	f.bytes("publisher")
+	return len(topic) + len(f.bytes("properties")) + len(f.bytes("payload"))
 }
 
 // appendRetained encodes a retained message: with its number, by which it is told
@@ -351,7 +369,7 @@ func (a *alarms) appendDelivery(b []byte, d *delivery, id uint16) []byte {
 	}
 	b = appendText(b, filter)
 	if d.place.byRef {
-		return binary.AppendUvarint(b, d.msg.number)
+		return binary.AppendUvarint(binary.AppendUvarint(b, d.msg.number), uint64(d.msg.size()))
 	}
 	return a.appendMessage(b, d.msg)
 }
@@ -362,6 +380,7 @@ type deliveryRecord struct {
 	id     uint16
 	filter string // of the shared subscription it came by, or empty
 	number uint64 // of its message, with place.byRef
+	size   int    // of its message
 }
 
 func (r *deliveryRecord) read(f *fields, a *alarms) error {
@@ -369,9 +388,45 @@ func (r *deliveryRecord) read(f *fields, a *alarms) error {
 	r.qos, r.retain, r.place.byRef = QoS(flags&flagQoS), flags&flagRetain != 0, flags&flagByRef != 0
 	r.id, r.ids, r.filter = uint16(f.number("packet identifier")), f.ids(), f.text("shared filter")
 	if r.place.byRef {
-		r.number = f.number("message number")
+		r.number, r.size = f.reference()
+		r.msg = &message{counted: true, number: r.number} // to be read
 	} else {
 		r.msg = f.message(a)
+		r.size = r.msg.size()
+	}
+	return f.end()
+}
+
+// reference reads the number of a message, and its size, which version 1 did not have.
+func (f *fields) reference() (number uint64, size int) {
+	number = f.number("message number")
+	if len(f.b) > 0 {
+		size = int(f.number("message size"))
+	}
+	return number, size
+}
+
+// deliveryOutline is what has to be known of the record of a message that waits.
+type deliveryOutline struct {
+	id     uint16
+	byRef  bool
+	shared bool
+	number uint64 // with byRef
+	size   int
+}
+
+// read is that of deliveryRecord for millions of records: it makes nothing.
+func (r *deliveryOutline) read(f *fields) error {
+	r.byRef = f.byte("delivery flags")&flagByRef != 0
+	r.id = uint16(f.number("packet identifier"))
+	for range min(f.number("subscription identifiers"), uint64(len(f.b))) {
+		f.number("subscription identifier")
+	}
+	r.shared = len(f.bytes("shared filter")) > 0
+	if r.byRef {
+		r.number, r.size = f.reference()
+	} else {
+		r.size = f.skipMessage()
 	}
 	return f.end()
 }

@@ -20,7 +20,7 @@ type restoring struct {
 	journal  *journal
 	now      instant
 	sessions map[uint64]*restored
-	messages map[uint64]*message
+	wanted   []*message        // on their way to clients, and records of their own
 	newest   map[string]uint64 // session of each client identifier
 	names    map[principal]*principal
 
@@ -53,7 +53,7 @@ var errOrphan = errors.New("its session is gone")
 func (b *Broker) restore() error {
 	r := &restoring{
 		broker: b, journal: b.journal, now: b.alarms.now(), said: time.Now(),
-		sessions: make(map[uint64]*restored), newest: make(map[string]uint64), messages: make(map[uint64]*message),
+		sessions: make(map[uint64]*restored), newest: make(map[string]uint64),
 		names: make(map[principal]*principal),
 	}
 	start := time.Now()
@@ -77,7 +77,9 @@ func (b *Broker) restore() error {
 			return err
 		}
 	}
-	r.forgetMessages()
+	if err := r.messages(); err != nil {
+		return err
+	}
 	r.settle()
 	if r.records > 0 {
 		b.log.Info("petrel: restored from the store", "sessions", len(r.sessions), "retained", b.retained.index.Len(),
@@ -104,7 +106,7 @@ func (r *restoring) version() error {
 		return err
 	case found > schemeVersion:
 		return fmt.Errorf("the store has version %d, written by a newer petrel; this one knows %d", found, schemeVersion)
-	case found == 0:
+	case found < schemeVersion:
 		j := r.journal
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -132,7 +134,7 @@ func (r *restoring) load(kind recordKind, read func(key, value []byte) error) er
 		case err != nil:
 			r.unreadable++
 			r.broker.log.Error("petrel: a record of the store is damaged and was set aside", "key", fmt.Sprintf("%x", key), "error", err)
-			r.setAside(key, value)
+			r.journal.setAside(nil, key, value)
 		}
 		return nil
 	})
@@ -150,15 +152,6 @@ func (r *restoring) remove(key []byte) {
 	j := r.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.key = append(j.key[:0], key...)
-	j.deleteLocked(nil)
-}
-
-func (r *restoring) setAside(key, value []byte) {
-	j := r.journal
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.open.batch.Put(append(appendKey(nil, kindUnreadable), key...), value)
 	j.key = append(j.key[:0], key...)
 	j.deleteLocked(nil)
 }
@@ -282,12 +275,11 @@ func (r *restoring) message(key, value []byte) error {
 	}
 	r.journal.numbers = max(r.journal.numbers, number)
 	f := fields{b: value}
-	m := f.message(r.broker.alarms)
+	f.skipMessage()
 	if err := f.end(); err != nil {
 		return err
 	}
-	m.by, m.number = r.known(m.by), number
-	r.messages[number] = m
+	r.journal.holders.add(number, 1) // until all deliveries are known
 	return nil
 }
 
@@ -299,32 +291,55 @@ func (r *restoring) delivery(key, value []byte) error {
 	if len(rest) != 8 {
 		return errors.New("its key has no place")
 	}
+	var o deliveryOutline
+	if err := o.read(&fields{b: value}); err != nil {
+		return err
+	}
+	h := &r.journal.holders
+	if o.byRef && h.of(o.number) == 0 {
+		return errMissing
+	}
+	n := binary.BigEndian.Uint64(rest)
+	i, moved := slices.BinarySearchFunc(s.moved, n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) })
+	if moved || o.id != 0 {
+		if err := r.flying(s, n, value); err != nil {
+			return err
+		}
+	} else {
+		s.waits(n, &o)
+	}
+	if moved {
+		f := &s.sent[len(s.sent)-1]
+		f.id, f.state, f.place.moved = s.moved[i].id, s.moved[i].state, true
+		s.moved[i].id = 0
+	}
+	s.places = max(s.places, n)
+	if o.byRef {
+		h.add(o.number, 1)
+	}
+	return nil
+}
+
+// waits counts a message to what only the store has of the queue.
+func (s *restored) waits(n uint64, o *deliveryOutline) {
+	if s.queue.stored == nil {
+		s.queue.stored = new(stored)
+	}
+	s.queue.stored.note(n, o.size, o.shared)
+}
+
+// flying reads a message that was sent.
+func (r *restoring) flying(s *restored, n uint64, value []byte) error {
 	var d deliveryRecord
 	if err := d.read(&fields{b: value}, r.broker.alarms); err != nil {
 		return err
 	}
 	if d.place.byRef {
-		if d.msg = r.messages[d.number]; d.msg == nil {
-			return errors.New("its message is missing")
-		}
-		d.msg.holders.Add(1)
+		r.wanted = append(r.wanted, d.msg)
 	}
-	d.place.n = binary.BigEndian.Uint64(rest)
-	s.places = max(s.places, d.place.n)
-	if d.filter != "" {
-		d.shared = s.cameBy(d.filter)
-	}
-	state := awaitAck
-	if i, ok := slices.BinarySearchFunc(s.moved, d.place.n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) }); ok {
-		d.id, state, d.place.moved = s.moved[i].id, s.moved[i].state, true
-		s.moved[i].id = 0
-	}
-	r.broker.memory.add(int64(d.msg.size()))
-	if d.id == 0 {
-		s.queue.push(d.delivery)
-		return nil
-	}
-	s.sent = append(s.sent, flight{delivery: d.delivery, seq: d.place.n, id: d.id, state: state})
+	d.place.n = n
+	d.shared = s.cameBy(d.filter)
+	s.sent = append(s.sent, flight{delivery: d.delivery, seq: n, id: d.id, state: awaitAck})
 	return nil
 }
 
@@ -354,6 +369,9 @@ func (r *restoring) retained(key, value []byte) error {
 // cameBy returns the shared subscription that a message of the session came by. It
 // may be gone, and other members get the message all the same.
 func (s *restored) cameBy(filter string) *entry {
+	if filter == "" {
+		return nil
+	}
 	if e := s.subs.get(filter); e != nil {
 		return e
 	}
@@ -377,14 +395,20 @@ func (r *restoring) known(p *principal) *principal {
 	return r.names[*p]
 }
 
-// forgetMessages removes the messages that no delivery refers to.
-func (r *restoring) forgetMessages() {
-	for number, m := range r.messages {
-		if m.holders.Load() == 0 {
-			r.remove(appendKeyOf(nil, kindMessage, number))
-		}
+// messages removes the messages that no delivery refers to, and reads those that are
+// on their way.
+func (r *restoring) messages() error {
+	for number := range r.journal.holders.release() {
+		r.remove(appendKeyOf(nil, kindMessage, number))
 	}
-	r.messages = nil
+	if err := r.journal.readMessages(context.Background(), r.wanted); err != nil {
+		return err
+	}
+	for _, m := range r.wanted {
+		m.by = r.known(m.by)
+	}
+	r.wanted = nil
+	return nil
 }
 
 // settle lets all sessions go on without a connection, as they would have done if
@@ -466,6 +490,9 @@ func (r *restoring) fly(s *restored) {
 	}
 	slices.SortFunc(s.sent, func(a, b flight) int { return cmp.Compare(a.seq, b.seq) })
 	for _, f := range s.sent {
+		if f.msg != nil {
+			r.broker.memory.add(int64(f.msg.size()))
+		}
 		s.flights.restore(f)
 	}
 	s.sent, s.moved = nil, nil

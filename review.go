@@ -129,9 +129,12 @@ const (
 
 // beginScrutinyLocked has all messages that wait looked at, if there are any.
 func (s *session) beginScrutinyLocked(removed []*entry) {
-	if s.queue.live == 0 && s.flights.n == 0 {
+	if s.queue.messages() == 0 && s.flights.n == 0 {
 		s.scrutiny = nil
 		return
+	}
+	if st := s.queue.stored; st != nil {
+		st.judgeTo = s.places
 	}
 	x := &scrutiny{tree: topics.NewTree[judgement](), asked: make(map[string]bool)}
 	if s.scrutiny != nil {
@@ -225,7 +228,7 @@ func (s *session) scrutinizeLocked(bt *batch) (open []question, moved []delivery
 		s.forgetLocked(bt, &d)
 		bt.dropMessage(s.id, d.msg, d.qos, DropNotAuthorized)
 	}
-	if len(open) == 0 {
+	if st := s.queue.stored; len(open) == 0 && (st == nil || st.from > st.judgeTo) {
 		s.scrutiny = nil
 	}
 	return open, moved

@@ -56,7 +56,8 @@ func (b *Broker) sessionsOf(w Who) iter.Seq[*session] {
 // subscription; so is a will that it may no longer publish. Each
 // [SubscriptionObserver] is told of what is removed. What was handed to a
 // connection before is on its way. When it returns nil, all of this is done for the
-// clients that are connected and for those that are not, and is in the [Store].
+// clients that are connected and for those that are not, and is in the [Store]; but
+// messages that only the Store has are looked at when their turn comes to be sent.
 //
 // An Authorizer that fails (an error without a reason code, 0x88 or 0x89, a panic, no
 // answer in time) takes nothing away for good: a client that is connected
@@ -197,7 +198,7 @@ func (s *session) takeWillLocked(bt *batch, w *will) bool {
 // Revoke takes all from the clients: their connections are closed, with 0x87 where the
 // version has codes, and their sessions end, with subscriptions, messages that wait or
 // are on their way, and wills, which are not published. When it returns nil, this is done
-// and is in the [Store]. A CONNECT that is being handled is refused.
+// and is in the [Store], from which a long queue is then removed little by little. A CONNECT that is being handled is refused.
 //
 // Who may connect is not decided here: change that first, or the client comes back.
 // Retained messages stay; see [Options.RecheckRetained]. It is no error if there is

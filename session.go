@@ -79,6 +79,7 @@ func (s *session) goOfflineLocked() {
 	for id := range s.received {
 		s.received[id] = false
 	}
+	s.spillLocked()
 }
 
 // takeovers notices connections that displace each other: a client identifier
@@ -119,7 +120,7 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
 	defer bt.finish()
 	s.mu.Lock()
 	subs := s.subs.list
-	held := s.takeAllLocked(bt)
+	held, left := s.takeAllLocked(bt)
 	s.mu.Unlock()
 	for _, e := range subs {
 		b.tree.Remove(e)
@@ -130,11 +131,11 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
 			b.dropped(bt, s.id, d.msg.topic, d.qos, DropSessionEnded)
 		}
 	}
-	if b.journal != nil {
-		s.mu.Lock()
-		s.settled = true
-		b.journal.forgetSession(bt, s)
-		s.mu.Unlock()
+	switch {
+	case left != nil:
+		b.spawn(func() { b.endStored(s, left) })
+	case b.journal != nil:
+		b.settled(bt, s)
 	}
 	if s.local == nil {
 		b.sessionChanged(s, kind)
@@ -142,9 +143,18 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
 	return bt.journaled
 }
 
+// settled says that nothing is left of an ended session.
+func (b *Broker) settled(bt *batch, s *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = true
+	b.journal.forgetSession(bt, s)
+}
+
 // takeAllLocked empties the session and returns the messages that were not
-// delivered. What the store has of those that another session may get stays there.
-func (s *session) takeAllLocked(bt *batch) (held []delivery) {
+// delivered, and those that are in the store only, nil if there are none. What the store
+// has of those that another session may get stays there.
+func (s *session) takeAllLocked(bt *batch) (held []delivery, left *stored) {
 	if s.durable {
 		s.forgetAllLocked(bt)
 	}
@@ -166,10 +176,11 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery) {
 		}
 	}
 	s.broker.memory.forget(s)
+	left = s.queue.stored
 	s.subs, s.queue, s.flights, s.scrutiny = subscriptionSet{}, queue{}, inflight{}, nil
 	s.received, s.resend = nil, nil
 	s.replays, s.droppedReplays = nil, 0
-	return held
+	return held, left
 }
 
 // deliver gives the session one copy of p: it is sent, or queued, or dropped. It
@@ -195,7 +206,7 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 		if c != nil { // otherwise its next connection asks
 			s.broker.spawn(func() { s.broker.goOn(s, c) })
 		}
-	case c == nil, s.queue.live > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || !s.broker.memory.fits(p.size())), !c.out.room():
+	case c == nil, s.queue.messages() > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || !s.broker.memory.fits(p.size())), !c.out.room():
 		s.enqueueLocked(bt, t.delivery(p))
 		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
 	default:
@@ -206,77 +217,6 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 
 // fullLocked reports whether the client takes no more QoS 1 and 2 messages now.
 func (s *session) fullLocked() bool { return s.quota <= 0 || s.flights.n >= math.MaxUint16 }
-
-// enqueueLocked lets d wait, as far as the limits of the queue allow.
-func (s *session) enqueueLocked(bt *batch, d delivery) {
-	o := &s.broker.opts
-	if d.msg.expired(bt.now) {
-		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
-		return
-	}
-	size := d.msg.size()
-	if size > o.QueueBytes { // nothing need give way to what never fits
-		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
-		return
-	}
-	for int(s.queue.live) >= o.QueueMessages || s.queue.bytes+size > o.QueueBytes {
-		if !s.makeRoomLocked(bt, d.qos) {
-			bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
-			return
-		}
-	}
-	if !s.broker.memory.reserve(int64(size), d.qos) {
-		s.dropForMemoryLocked(bt, &d)
-		return
-	}
-	bt.overdrawn = bt.overdrawn || s.broker.memory.over() > 0
-	if s.durable && d.qos > AtMostOnce {
-		s.broker.journal.keepDelivery(bt, s, &d, 0)
-	}
-	d.epoch = s.epoch
-	s.queue.push(d)
-	s.broker.memory.queuedLocked(s, &d)
-}
-
-// makeRoomLocked drops one queued message for a newer one of the given QoS, and
-// reports whether it did.
-func (s *session) makeRoomLocked(bt *batch, qos QoS) bool {
-	if s.dropExpiredLocked(bt) {
-		return true
-	}
-	most := AtMostOnce
-	switch {
-	case qos > AtMostOnce && s.queue.qos0 > 0:
-	case s.broker.opts.QueueFull == DropOldest:
-		most = ExactlyOnce
-	default:
-		return false
-	}
-	d, ok := s.queue.evict(most)
-	if ok {
-		s.broker.memory.remove(&d)
-		s.forgetLocked(bt, &d)
-		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
-	}
-	return ok
-}
-
-// dropExpiredLocked drops the queued messages that have expired, at most once a
-// second, and reports whether there were any.
-func (s *session) dropExpiredLocked(bt *batch) bool {
-	if s.purged != 0 && bt.now-s.purged < instant(time.Second) {
-		return false
-	}
-	s.purged = bt.now
-	expired := s.queue.removeFunc(func(d *delivery) bool { return d.msg.expired(bt.now) })
-	for i := range expired {
-		d := &expired[i]
-		s.broker.memory.remove(d)
-		s.forgetLocked(bt, d)
-		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
-	}
-	return len(expired) > 0
-}
 
 // sendLocked puts p into the outbound buffer of the connection, and into the
 // table of flights if it has to be acknowledged.
@@ -358,6 +298,7 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		next := *d
 		s.queue.pop()
 		s.broker.memory.remove(&next)
+		s.readAheadLocked(bt.now)
 		if next.msg.expired(bt.now) {
 			s.forgetLocked(bt, &next)
 			bt.dropMessage(s.id, next.msg, next.qos, DropExpired)
@@ -368,6 +309,10 @@ func (s *session) sendNextLocked(bt *batch) bool {
 			session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain, place: next.place,
 		})
 		return true
+	}
+	if s.queue.stored != nil {
+		s.readAheadLocked(bt.now)
+		return false // who reads goes on
 	}
 	return s.replayNextLocked(bt)
 }

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/petrelmq/petrel/topics"
 )
@@ -91,7 +92,7 @@ func (b *Broker) selected(bt *batch, g *group, p *publication) *entry {
 func (s *session) member() Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Member{ClientID: s.id, Connected: s.client != nil || s.local != nil, Queued: int(s.queue.live), Inflight: int(s.flights.n)}
+	return Member{ClientID: s.id, Connected: s.client != nil || s.local != nil, Queued: s.queue.messages(), Inflight: int(s.flights.n)}
 }
 
 // firstChoice is the place of the member to begin with.
@@ -160,6 +161,10 @@ func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session,
 func (b *Broker) handOver(bt *batch, s *session) {
 	s.mu.Lock()
 	samples := s.sharedLocked()
+	st := s.queue.stored
+	if st != nil && st.shared == 0 {
+		st = nil
+	}
 	s.mu.Unlock()
 	for i := range samples {
 		if !b.hasOther(bt, &samples[i], s) {
@@ -174,6 +179,33 @@ func (b *Broker) handOver(bt *batch, s *session) {
 			}
 		}
 	}
+	if st != nil && b.hasCompany(bt, s) {
+		b.spawn(func() { b.handOverStored(s, st) })
+	}
+}
+
+// hasCompany reports whether another member of one of the session's shared
+// subscriptions is connected.
+func (b *Broker) hasCompany(bt *batch, s *session) bool {
+	s.mu.Lock()
+	list := slices.Clone(s.subs.list)
+	s.mu.Unlock()
+	for _, e := range list {
+		if !e.Value.shared {
+			continue
+		}
+		_, inner, _ := topics.SplitShared(e.Value.filter)
+		p := publication{topic: []byte(strings.NewReplacer("+", "x", "#", "x").Replace(inner))} // which it matches
+		g := b.groupOf(bt, e, &p)
+		if g == nil {
+			continue
+		}
+		bt.members = g.Members(bt.members[:0])
+		if slices.ContainsFunc(bt.members, func(m *entry) bool { return m.Value.session != s && m.Value.session.online.Load() }) {
+			return true
+		}
+	}
+	return false
 }
 
 // mayMove reports whether another member of its shared subscription could get
@@ -196,11 +228,11 @@ func (s *session) sharedLocked() (samples []delivery) {
 			note(&f.delivery)
 		}
 	}
-	for i := range s.queue.n {
-		if d := s.queue.at(i); d.msg != nil && d.shared != nil {
+	s.queue.all(func(d *delivery) {
+		if d.shared != nil {
 			note(d)
 		}
-	}
+	})
 	return samples
 }
 

@@ -84,7 +84,7 @@ type Stats struct {
 	SharedSubscription int    // now
 	SharedGroups       int    // now
 	Retained           int    // messages, now
-	MessageBytes       int64  // now held in queues, in flight and retained
+	MessageBytes       int64  // now in memory: in queues, in flight and retained
 
 	PacketsReceived, PacketsSent           uint64 // of any type
 	BytesReceived, BytesSent               uint64

@@ -27,7 +27,7 @@ package petrel
 // those of the calendar. A message for one session is in its q record, so that it
 // costs one record in and one out; a message for several is stored once, as m,
 // and goes when the last q record does. Who refers to it is counted in memory and
-// counted anew at the start.
+// counted anew at the start. Not all that is in the store is in memory: see stored.go.
 //
 // Changes are appended to the open commit under the lock that guards what has
 // changed: the order of the journal is the order of the events of each session.
@@ -67,13 +67,15 @@ import (
 // passes package storetest. Keys are at most 2,048 bytes, values as large as the
 // largest packet.
 //
-// The broker loads before it serves, and commits from one goroutine at a time;
-// it may load while it commits. It closes the store when it has ended. A [New]
-// that fails does not close it.
+// The broker loads before it serves, and parts of long queues at any time after that,
+// from many goroutines. It commits from one goroutine at a time, also while it loads.
+// A Load sees all batches whose Commit returned before it began. The broker closes the
+// store when it has ended. A [New] that fails does not close it.
 type Store interface {
 	// Load calls each for every record with from <= key < to, in ascending order
 	// of bytes. The slices are valid during the call only. An error of each ends
-	// the walk and is returned as it is.
+	// the walk and is returned as it is: so the broker reads the beginning of a range
+	// that has millions of records, and the walk should cost no more than that.
 	Load(ctx context.Context, from, to []byte, each func(key, value []byte) error) error
 
 	// Commit makes all changes of b, or none of them if it returns an error.
