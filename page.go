@@ -13,7 +13,7 @@ type pageRange struct {
 	serial   uint64 // of the session
 	from, to uint64 // places, both included
 	messages int    // at most
-	bytes    int    // when there are as many, it is enough
+	bytes    int    // at most, but for the first
 	behind   bool   // all that is journaled has to be in the store before
 }
 
@@ -92,7 +92,7 @@ func (j *journal) readCommitted(ctx context.Context, r pageRange) (page, error) 
 		if len(key) != keyPrefix+16 {
 			return nil
 		}
-		if len(p.records) >= r.messages || len(p.records) > 0 && size >= r.bytes {
+		if len(p.records) >= r.messages {
 			return errEnough
 		}
 		record := pageRecord{}
@@ -106,10 +106,12 @@ func (j *journal) readCommitted(ctx context.Context, r pageRange) (page, error) 
 		if err != nil || record.place.byRef {
 			record.key, record.value = clone(key), clone(value)
 		}
+		if size += record.size; len(p.records) > 0 && size > r.bytes {
+			return errEnough
+		}
 		record.place.n = binary.BigEndian.Uint64(key[len(key)-8:])
 		p.records = append(p.records, record)
 		p.next = record.place.n + 1
-		size += record.size
 		return nil
 	})
 	if err == errEnough {

@@ -298,7 +298,6 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		next := *d
 		s.queue.pop()
 		s.broker.memory.remove(&next)
-		s.readAheadLocked(bt.now)
 		if next.msg.expired(bt.now) {
 			s.forgetLocked(bt, &next)
 			bt.dropMessage(s.id, next.msg, next.qos, DropExpired)
@@ -308,6 +307,7 @@ func (s *session) sendNextLocked(bt *batch) bool {
 		s.sendLocked(bt, &bt.waiting, &target{
 			session: s, ids: next.ids, shared: next.shared, qos: next.qos, retain: next.retain, place: next.place,
 		})
+		s.readAheadLocked(bt.now) // now that its memory is counted
 		return true
 	}
 	if s.queue.stored != nil {

@@ -263,7 +263,8 @@ func (s *session) joinLocked() {
 }
 
 // readAheadLocked has the next page of the middle read, if there is one and the head
-// is short. Who reads it goes on with what is waiting.
+// is short, with as much more as has to make room. Who reads it goes on with what is
+// waiting.
 func (s *session) readAheadLocked(now instant) {
 	st, d := s.queue.stored, s.depthLocked()
 	if st == nil || st.busy || 2*int(s.queue.live) > d.pageMessages || 2*s.queue.bytes > d.pageBytes {
@@ -272,10 +273,13 @@ func (s *session) readAheadLocked(now instant) {
 	if s.client == nil && st.failed != 0 && now-st.failed < instant(time.Second) {
 		return
 	}
-	messages := d.pageMessages
-	granted := s.broker.memory.grant(int64(max(min(st.bytes, d.pageBytes), 1)))
-	if granted == 0 {
+	o := &s.broker.opts
+	messages := d.pageMessages + max(s.queue.messages()-o.QueueMessages, 0)
+	bytes := d.pageBytes + max(s.queue.size()-o.QueueBytes, 0)
+	granted := s.broker.memory.grant(int64(max(min(st.bytes, bytes), 1)))
+	if st.messages == 0 || granted < int64(st.bytes/st.messages) { // not even for one
 		if s.queue.live > 0 || s.client != nil && s.flights.n > 0 {
+			s.broker.memory.add(-granted)
 			return // when one of them is finished, it is tried again
 		}
 		messages = 1

@@ -109,7 +109,7 @@ func (m *memory) Close() error {
 	return nil
 }
 
-// Faults is a store whose commits fail when they are told to.
+// Faults is a store whose commits and loads fail when they are told to.
 type Faults struct {
 	petrel.Store
 
@@ -119,6 +119,7 @@ type Faults struct {
 	stop    bool
 	err     error
 	before  func(*petrel.Batch)
+	load    func(from, to []byte) error
 }
 
 // ErrFault is what an injected fault returns, unless [Faults.Fail] gave another error.
@@ -144,6 +145,27 @@ func (f *Faults) Before(each func(*petrel.Batch)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.before = each
+}
+
+// BeforeLoad makes f call each before a load, which fails with the error that it
+// returns; it may block. Nil ends that.
+func (f *Faults) BeforeLoad(each func(from, to []byte) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.load = each
+}
+
+// Load is that of the store, unless it is to fail.
+func (f *Faults) Load(ctx context.Context, from, to []byte, each func(key, value []byte) error) error {
+	f.mu.Lock()
+	before := f.load
+	f.mu.Unlock()
+	if before != nil {
+		if err := before(from, to); err != nil {
+			return err
+		}
+	}
+	return f.Store.Load(ctx, from, to, each)
 }
 
 // Commits returns how many commits were tried since the last call of FailAt.
