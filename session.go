@@ -158,6 +158,7 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery, left *stored) {
 	if s.durable {
 		s.forgetAllLocked(bt)
 	}
+	s.spillTailLocked() // it comes behind the rest, wherever that goes
 	for _, f := range s.flights.ordered() {
 		if f.state != awaitAck {
 			s.forgetLocked(bt, &f.delivery)

@@ -160,6 +160,9 @@ func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session,
 // are any. QoS 2 messages that were sent stay with their client.
 func (b *Broker) handOver(bt *batch, s *session) {
 	s.mu.Lock()
+	if s.owner == nil {
+		s.spillTailLocked() // what the store has goes first
+	}
 	samples := s.sharedLocked()
 	st := s.queue.stored
 	if st != nil && st.shared == 0 {

@@ -172,6 +172,13 @@ func (s *session) spillLocked() {
 	}
 }
 
+// spillTailLocked leaves to the store what came last, if there is a middle.
+func (s *session) spillTailLocked() {
+	if s.queue.stored != nil {
+		s.spillBehindLocked(math.MaxInt, math.MaxInt)
+	}
+}
+
 // spillBehindLocked leaves all to the store but the head's first messages, as many as
 // are allowed.
 func (s *session) spillBehindLocked(messages, bytes int) {
