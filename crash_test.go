@@ -86,15 +86,36 @@ func TestCrashesLoseNothing(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				crashes(t, rand.New(rand.NewPCG(seed, 0)), rounds)
+				crashes(t, rand.New(rand.NewPCG(seed, 0)), rounds, 0, petrel.Options{})
 			})
 		})
 	}
 }
 
-func crashes(t *testing.T, r *rand.Rand, rounds int) {
+// The same with subscribers that are away so long that their queues are in the store
+// only, for the most part.
+func TestCrashesLoseNothingOfLongQueues(t *testing.T) {
+	rounds := 30
+	if underRaceDetector() {
+		rounds = 5
+	}
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := petrel.Options{}
+				if seed%2 == 1 {
+					o.MemoryLimit, o.MaximumRetainedBytes = 300, -1
+				}
+				crashes(t, rand.New(rand.NewPCG(seed, 1)), rounds, 600*time.Millisecond, o)
+			})
+		})
+	}
+}
+
+// crashes lets subscribers stay away for as long as it is told.
+func crashes(t *testing.T, r *rand.Rand, rounds int, away time.Duration, o petrel.Options) {
 	m := newMachine(t)
-	o := petrel.Options{Logger: silent(), QueueMessages: -1, QueueBytes: -1}
+	o.Logger, o.QueueMessages, o.QueueBytes = silent(), -1, -1
 	m.start(o)
 	l := brokertest.NewLedger(m.dial)
 	defer func() {
@@ -123,8 +144,11 @@ func crashes(t *testing.T, r *rand.Rand, rounds int) {
 			time.Sleep(time.Duration(r.IntN(200)) * time.Millisecond)
 		}
 		for _, s := range subscribers {
-			if r.IntN(3) == 0 {
+			switch n := r.IntN(3); {
+			case n == 0:
 				s.Drop()
+			case n == 1 && away > 0:
+				s.Leave(time.Duration(r.Int64N(int64(away))))
 			}
 		}
 		m.crash()
@@ -150,6 +174,62 @@ func crashes(t *testing.T, r *rand.Rand, rounds int) {
 	for kept := range m.broker.Retained("t/2/b") {
 		require.Equal(t, fmt.Sprint(publishers[2].Sent()), string(kept.Payload))
 	}
+	l.Close()
+	require.Empty(t, l.Broken())
+	time.Sleep(time.Second)
+	for k := range m.disk.Records() {
+		require.NotContains(t, "qfmix", k[2:3], "nothing is left of what was delivered: %x", k)
+	}
+}
+
+// Whatever commit fails, once or from there on, while long queues grow and drain:
+// nothing is lost, and with QoS 2 nothing comes twice.
+func TestFaultAtEveryCommitOfALongQueue(t *testing.T) {
+	commits := 40
+	if underRaceDetector() {
+		commits = 6
+	}
+	for n := 1; n <= commits; n++ {
+		for _, stop := range []bool{false, true} {
+			t.Run(fmt.Sprintf("commit %d, stop %v", n, stop), func(t *testing.T) {
+				onMachine(t, func(t *testing.T, m *machine) { faultInALongQueue(t, m, n, stop) })
+			})
+		}
+	}
+}
+
+func faultInALongQueue(t *testing.T, m *machine, n int, stop bool) {
+	o := petrel.Options{Logger: silent()}
+	m.start(o)
+	l := brokertest.NewLedger(m.dial)
+	defer l.Close()
+	subscribers := []*brokertest.Subscriber{
+		l.Subscriber("all", "t/#", packets.ExactlyOnce),
+		l.Subscriber("one", "t/1", packets.ExactlyOnce),
+	}
+	for _, s := range subscribers {
+		<-s.Subscribed()
+		s.Leave(100 * time.Millisecond)
+	}
+	publishers := []*brokertest.Publisher{
+		l.Publisher("t/1", packets.ExactlyOnce, false, 20, 400*time.Microsecond),
+		l.Publisher("t/2", packets.AtLeastOnce, false, 20, 400*time.Microsecond),
+	}
+	time.Sleep(100 * time.Millisecond)
+	m.store.FailAt(n, stop)
+	time.Sleep(100 * time.Millisecond)
+	m.crash()
+	m.start(o)
+	for _, p := range publishers {
+		p.Finish()
+	}
+	time.Sleep(time.Minute)
+	for i, topic := range []string{"t/1", "t/2"} {
+		require.Greater(t, publishers[i].Sent(), 200)
+		require.Equal(t, publishers[i].Sent(), publishers[i].Acknowledged())
+		require.Equal(t, publishers[i].Sent(), subscribers[0].Last(topic))
+	}
+	require.Equal(t, publishers[0].Sent(), subscribers[1].Last("t/1"))
 	l.Close()
 	require.Empty(t, l.Broken())
 	time.Sleep(time.Second)

@@ -69,6 +69,7 @@ type lasting struct {
 	known   bool // the broker has confirmed the session
 	mu      sync.Mutex
 	conn    net.Conn
+	away    time.Duration
 	buf     []byte
 	version packets.Version
 }
@@ -98,9 +99,29 @@ func (c *lasting) live(talk func(present bool) error) {
 			_ = c.once(talk)
 			close(ended)
 			conn.Close()
-			time.Sleep(2 * time.Millisecond)
+			c.rest()
 		}
 	})
+}
+
+// rest waits before the next connection.
+func (c *lasting) rest() {
+	c.mu.Lock()
+	away := c.away
+	c.away = 0
+	c.mu.Unlock()
+	select {
+	case <-time.After(2*time.Millisecond + away):
+	case <-c.ledger.stop:
+	}
+}
+
+// Leave is Drop, and stays away for a while.
+func (c *lasting) Leave(away time.Duration) {
+	c.mu.Lock()
+	c.away = away
+	c.mu.Unlock()
+	c.Drop()
 }
 
 func (c *lasting) once(talk func(present bool) error) error {
