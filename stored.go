@@ -215,7 +215,7 @@ func (s *session) spillBehindLocked(messages, bytes int) {
 	}
 	st.tail.all(spill)
 	st.tail = tail
-	if st.messages > 0 {
+	if st.messages > 0 || q.stored != nil {
 		q.stored = st
 		return
 	}

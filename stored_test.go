@@ -377,6 +377,30 @@ func TestSubscriberThatLeavesInTheMiddleOfAPage(t *testing.T) {
 	})
 }
 
+// The page that is read goes behind what is in memory when it has come.
+func TestSubscriberThatLeavesWhileItsNextPageIsRead(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(discreet)
+		offline(b, "a")
+		fill(t, b, "a", 1, long)
+		b = m.restart(discreet)
+		p := brokertest.Durable("a")
+		p.ReceiveMaximum = 1
+		a := b.Connect(p)
+		got := take(t, a, 100)
+		release := m.holdLoads()
+		got = append(got, take(t, a, 80)...)
+		synctest.Wait()
+		a.Drop()
+		fill(t, b, "a", long+1, long+300)
+		synctest.Wait()
+		release()
+		got = append(got, take(t, b.Connect(p), everything)...)
+		same(t, numbers(1, long+300), got)
+		m.expectEmpty(t, b)
+	})
+}
+
 // A store that cannot be read takes nothing away: who waits for it is told, and gets
 // everything later.
 func TestReadThatFails(t *testing.T) {

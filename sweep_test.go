@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/store/storetest"
 	"github.com/petrelmq/petrel/internal/brokertest"
 	"github.com/petrelmq/petrel/packets"
 )
@@ -333,5 +334,152 @@ func TestUndecidedRightsOfALongQueue(t *testing.T) {
 		}
 		require.Equal(t, long-1, last)
 		m.expectEmpty(t, s.b)
+	})
+}
+
+// What was removed between two messages is not read again, although the disk still has it.
+func TestGapInALongQueue(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(discreet)
+		offline(b, "a", "b")
+		for i := 1; i <= 100; i++ {
+			message := petrel.Message{Topic: "all", Payload: []byte(strconv.Itoa(i)), QoS: 1}
+			if i == 70 {
+				message.Expiry = time.Minute
+			}
+			require.NoError(t, b.Publish(t.Context(), message))
+		}
+		time.Sleep(2 * time.Minute)
+		b = m.restart(discreet)
+		synctest.Wait()
+		release := m.slowly()
+		p := brokertest.Durable("a")
+		p.Version, p.ReceiveMaximum = packets.V5, 1
+		c := b.Dial(packets.V5)
+		c.Send(&p)
+		synctest.Wait() // a page was read, and what has expired is dropped
+		require.EqualValues(t, 1, b.Stats().Dropped[petrel.DropExpired])
+		c.Drop() // and most of it is left to the store again
+		synctest.Wait()
+		c = b.Dial(packets.V5)
+		c.Send(&p)
+		synctest.Wait()
+		release()
+		brokertest.Expect[*packets.Connack](c)
+		want := append(numbers(1, 69), numbers(71, 100)...)
+		same(t, want, take(t, c, everything))
+		require.EqualValues(t, 1, b.Stats().Dropped[petrel.DropExpired])
+		same(t, want, take(t, b.Connect(brokertest.Durable("b")), everything))
+		m.expectEmpty(t, b)
+	})
+}
+
+// What has ended is removed to the end, although the store cannot be read for a while.
+func TestLongQueueEndsWithAStoreThatFails(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(discreet)
+		offline(b, "a")
+		fill(t, b, "a", 1, long)
+		synctest.Wait()
+		m.disk.Edit(func(records map[string][]byte) {
+			for k := range records {
+				if k[2] == 'q' && strings.HasSuffix(k, "\x01\x00") { // of place 256, 512 and so on
+					damageRecord(records, k)
+				}
+			}
+		})
+		loads := 0
+		m.store.BeforeLoad(func(_, _ []byte) error {
+			if loads++; loads < 3 || loads == 5 {
+				return storetest.ErrFault
+			}
+			return nil
+		})
+		require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
+		m.store.FailAt(2, false)
+		time.Sleep(time.Minute)
+		require.Greater(t, loads, 5)
+		require.Equal(t, map[string]int{"x": 1}, m.kinds())
+		require.EqualValues(t, long-1, b.Stats().Dropped[petrel.DropSessionEnded])
+		require.Zero(t, b.Stats().MessageBytes)
+	})
+}
+
+// A broker that is closed does not wait until a long queue is removed. The next one goes on.
+func TestShutdownWhileALongQueueIsRemoved(t *testing.T) {
+	for _, fails := range []error{nil, storetest.ErrFault} {
+		t.Run(fmt.Sprint(fails), func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				b := m.start(discreet)
+				offline(b, "a")
+				fill(t, b, "a", 1, 2*long)
+				gate := make(chan struct{})
+				loads := 0
+				m.store.BeforeLoad(func(_, _ []byte) error {
+					if loads++; loads > 1 {
+						<-gate
+						return fails
+					}
+					return nil
+				})
+				require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
+				synctest.Wait()
+				ended := make(chan error, 1)
+				go func() { ended <- b.Shutdown(t.Context()) }()
+				synctest.Wait()
+				close(gate)
+				require.NoError(t, <-ended)
+				require.Positive(t, m.kinds()["q"])
+				b = m.start(discreet)
+				require.Zero(t, b.Stats().Sessions)
+				m.expectEmpty(t, b)
+			})
+		})
+	}
+}
+
+// A session that ends while its queue goes to others: each message goes once.
+func TestLongQueueEndsWhileItIsHandedOver(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b, other := sharing(t, m)
+		p := brokertest.Durable("a")
+		p.ReceiveMaximum = 1
+		a := b.Connect(p)
+		require.Equal(t, []string{"1"}, take(t, a, 1))
+		synctest.Wait()
+		gate := make(chan struct{})
+		loads := 0
+		m.store.BeforeLoad(func(_, _ []byte) error {
+			if loads++; loads == 2 {
+				<-gate
+			}
+			return nil
+		})
+		a.Drop()
+		synctest.Wait()
+		require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
+		synctest.Wait()
+		close(gate)
+		same(t, numbers(2, long), take(t, other, everything))
+		m.expectEmpty(t, b)
+	})
+}
+
+// Who has left a shared subscription still has what came by it, and others get that
+// when its session ends.
+func TestLongQueueOfWhoHasUnsubscribed(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b, other := sharing(t, m)
+		p := brokertest.Durable("a")
+		p.ReceiveMaximum = 1
+		a := b.Connect(p)
+		require.Equal(t, []string{"1"}, take(t, a, 1))
+		a.Send(&packets.Unsubscribe{PacketID: 1, Filters: packets.Filters(nil).Append("$share/g/jobs")})
+		synctest.Wait()
+		a.Drop()
+		synctest.Wait()
+		require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
+		same(t, numbers(2, long), take(t, other, everything))
+		m.expectEmpty(t, b)
 	})
 }
