@@ -361,6 +361,7 @@ func TestGapInALongQueue(t *testing.T) {
 		require.EqualValues(t, 1, b.Stats().Dropped[petrel.DropExpired])
 		c.Drop() // and most of it is left to the store again
 		synctest.Wait()
+		p.ReceiveMaximum = 3
 		c = b.Dial(packets.V5)
 		c.Send(&p)
 		synctest.Wait()
