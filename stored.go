@@ -59,6 +59,8 @@ type stored struct {
 	again  bool          // handOverStored has found it so
 	gaps   bool          // records in the range were removed, perhaps not in the store yet
 	failed instant       // when a read has failed last
+
+	gone map[string]*entry // shared subscriptions that the session had when they brought a message
 }
 
 // depth is how much of a queue is in memory, in messages and bytes.
@@ -385,7 +387,7 @@ func (s *session) bringBackLocked(bt *batch, r *pageRecord) {
 		q.stored.tail.pop()
 	}
 	d := r.delivery
-	d.shared = s.sharedByLocked(r.filter)
+	d.shared = s.cameByLocked(r.filter)
 	if d.epoch = s.epoch; d.place.n <= q.stored.judgeTo {
 		d.epoch--
 	}
@@ -398,16 +400,26 @@ func (s *session) bringBackLocked(bt *batch, r *pageRecord) {
 	q.push(d)
 }
 
-// sharedByLocked is the shared subscription with the filter. If the session has it no
-// more, what came by it can still go to other members. Nil is for no filter.
-func (s *session) sharedByLocked(filter string) *entry {
+// cameByLocked returns the shared subscription that a message came by, nil if its
+// filter is empty. It may be gone, and other members get the message all the same.
+func (s *session) cameByLocked(filter string) *entry {
 	if filter == "" {
 		return nil
 	}
 	if e := s.subs.get(filter); e != nil {
 		return e
 	}
-	return &entry{Value: subscription{session: s, filter: filter, shared: true}}
+	st := s.queue.stored
+	if st == nil {
+		st = new(stored)
+	}
+	if st.gone == nil {
+		st.gone = make(map[string]*entry)
+	}
+	if st.gone[filter] == nil {
+		st.gone[filter] = &entry{Value: subscription{session: s, filter: filter, shared: true}}
+	}
+	return st.gone[filter]
 }
 
 // setAside puts a record that cannot be understood under another key.

@@ -62,7 +62,7 @@ func (b *Broker) endStored(s *session, st *stored) {
 			}
 			d := &r.delivery
 			s.mu.Lock()
-			d.shared = s.sharedByLocked(r.filter)
+			d.shared = s.cameByLocked(r.filter)
 			s.mu.Unlock()
 			if d.shared == nil {
 				b.journal.forget(bt, s, d)
@@ -119,7 +119,7 @@ func (b *Broker) handOverPage(s *session, st *stored, p *page) (after *commit, g
 			continue
 		}
 		s.mu.Lock()
-		r.shared = s.sharedByLocked(r.filter)
+		r.shared = s.cameByLocked(r.filter)
 		s.mu.Unlock()
 		if moves[r.filter] = nil; b.hasOther(bt, &r.delivery, s) {
 			moves[r.filter] = r.shared
