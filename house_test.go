@@ -299,12 +299,21 @@ func TestReadmeCountsTheSecuritySuites(t *testing.T) {
 			tests = append(tests, name)
 		}
 	})
+	statements := 0
+	for _, m := range regexp.MustCompile(`(?m)^\d+ statements, (\d+) that can be tested`).FindAllStringSubmatch(readText(t, "CONFORMANCE.md"), 2) { // of 5.0 and 3.1.1
+		n, err := strconv.Atoi(m[1])
+		require.NoError(t, err)
+		statements += n
+	}
 	limits := count(`\{limit: petrel\.Limit`, "limits_test.go")
 	readme := readText(t, "README.md")
 	for _, row := range []string{
 		fmt.Sprintf("| rights that change | %d scenes |", count(`onScene\(t, "`, "revocation_test.go")),
 		fmt.Sprintf("| limits | %d cases | each of %d limits", 3*limits, limits),
 		fmt.Sprintf("| web services that should decide | %d |", count(`\{"[^"]+", (soon|time\.Minute), `, "hooks/httpauth/hostile_test.go")),
+		fmt.Sprintf("| behind proxies | %d tests |", count(`func Test`, "listeners/proxy_test.go", "listeners/proxy_header_test.go",
+			"listeners/proxy_broker_test.go", "listeners/websocket_proxy_test.go")),
+		fmt.Sprintf("| conformance | %d statements |", statements),
 		fmt.Sprintf("| fuzz targets of the core | %d |", count(`func Fuzz`, tests...)),
 	} {
 		require.Contains(t, readme, "\n"+row)
