@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"log/slog"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,5 +52,31 @@ func TestMistakesNameTheirKey(t *testing.T) {
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), tc.want)
 		})
+	}
+}
+
+// The configuration in README.md makes sense, as far as that can be told without
+// its files, and shows every object that there is.
+func TestConfigurationOfTheReadme(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	_, block, found := strings.Cut(string(readme), "```json\n")
+	require.True(t, found)
+	block, _, _ = strings.Cut(block, "```\n")
+	c, err := parse([]string{"-config", write(t, block)}, io.Discard)
+	require.NoError(t, err)
+	require.NoError(t, c.checkAll())
+	var shown map[string]any
+	require.NoError(t, json.Unmarshal([]byte(block), &shown))
+	for key, inside := range c.keys() {
+		assert.Contains(t, shown, key)
+		if inside, ok := inside.(keys); ok && key != "limits" {
+			for key := range inside {
+				assert.Contains(t, string(readme), key)
+			}
+		}
+	}
+	for key := range new(door).keys() {
+		assert.Contains(t, string(readme), "| `"+key+"` |")
 	}
 }
