@@ -18,6 +18,10 @@ const (
 	journalRoom = 32 << 20
 	// keepBatch bounds the memory that is kept for the next changes, in bytes.
 	keepBatch = 4 << 20
+	// gatherFrom is how many changes a commit has to have for the next one to be put
+	// off, gatherMost for how long at most.
+	gatherFrom = 4000
+	gatherMost = 20 * time.Millisecond
 	// commitRetry is the pause after the first commit that failed; it grows.
 	commitRetry = 50 * time.Millisecond
 )
@@ -70,7 +74,8 @@ type journal struct {
 	done    chan struct{} // closed when the last commit has ended
 	release chan *commit
 	synced  time.Time
-	dirty   bool // something was committed since the last sync
+	pause   time.Duration // before the next commit
+	dirty   bool          // something was committed since the last sync
 
 	commits, changes atomic.Uint64 // that have succeeded
 }
@@ -214,13 +219,35 @@ func (j *journal) run() {
 	for stopping := false; !stopping; {
 		select {
 		case <-j.work:
+			stopping = j.gather()
 		case <-j.due():
 		case <-j.stop:
 			stopping = true
 		}
 		if c := j.take(stopping); c != nil {
+			began, changes := time.Now(), c.batch.Len()
 			j.keep(c, stopping)
+			j.pause = 0
+			if changes >= gatherFrom {
+				j.pause = min(time.Since(began), gatherMost)
+			}
 		}
+	}
+}
+
+// gather puts a commit off for as long as the last one took, if that was a large
+// one. Then there is more work than time: what comes meanwhile shares the commit, and
+// the messages that are acknowledged by those who got them need not be written at
+// all. It reports whether the broker ends.
+func (j *journal) gather() (stopping bool) {
+	if j.pause == 0 {
+		return false
+	}
+	select {
+	case <-time.After(j.pause):
+		return false
+	case <-j.stop:
+		return true
 	}
 }
 

@@ -87,3 +87,52 @@ func TestHowLongAnAcknowledgementWaits(t *testing.T) {
 		})
 	}
 }
+
+// After a commit with very many changes the next one is put off for as long as that
+// took, but not for ever; after any other it is not.
+func TestCommitAfterALargeOneGathersMore(t *testing.T) {
+	for _, tc := range []struct {
+		name                string
+		messages            int // of the commit before
+		delay, acknowledged time.Duration
+	}{
+		{"a small one", 3000, 5 * time.Millisecond, 5 * time.Millisecond},
+		{"a large one", 4500, 5 * time.Millisecond, 10 * time.Millisecond},
+		{"a large one that took long", 4500, 100 * time.Millisecond, 120 * time.Millisecond},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				b := m.start(discreet)
+				sub := b.Connect(brokertest.Durable("subscriber"))
+				sub.Subscribe(packets.AtLeastOnce, "#")
+				sub.Leave(packets.NormalDisconnection)
+				pub := b.Connect(brokertest.ID("publisher"))
+				var others []*brokertest.Client
+				for i := range tc.messages / 500 {
+					others = append(others, b.Connect(brokertest.ID(fmt.Sprint("publisher ", i))))
+				}
+				synctest.Wait()
+				begin := make(chan struct{})
+				m.store.Before(func(*petrel.Batch) { <-begin; time.Sleep(tc.delay) })
+				pub.Send(&packets.Publish{Topic: []byte("t"), Payload: []byte("first"), QoS: 1, PacketID: 1})
+				synctest.Wait() // it is on its way to the store
+				for _, c := range others {
+					for id := range uint16(500) {
+						c.Send(&packets.Publish{Topic: []byte("t"), Payload: []byte("x"), QoS: 1, PacketID: id + 1})
+					}
+				}
+				synctest.Wait()
+				close(begin)
+				brokertest.Expect[*packets.Puback](pub)
+				time.Sleep(time.Second)
+
+				for i, want := range []time.Duration{tc.acknowledged, tc.delay} {
+					sent := time.Now()
+					pub.Send(&packets.Publish{Topic: []byte("t"), Payload: []byte("x"), QoS: 1, PacketID: 1})
+					brokertest.Expect[*packets.Puback](pub)
+					require.Equal(t, want, time.Since(sent), "message %d after it", i+1)
+				}
+			})
+		})
+	}
+}

@@ -32,7 +32,8 @@ package petrel
 // Changes are appended to the open commit under the lock that guards what has
 // changed: the order of the journal is the order of the events of each session.
 // One goroutine takes the open commit, hands it to the store, and opens the next
-// meanwhile: the slower the disk, the more packets share one sync. What must not
+// meanwhile: the slower the disk, the more packets share one sync. After a very large
+// commit it waits as long again, 20 ms at most, so that more share the next. What must not
 // be torn apart (the identifier of a QoS 2 message and its deliveries, a will and
 // its removal, a message that moves to another member of a group) is bracketed:
 // no commit is taken while a bracket is open. No hook runs in one.

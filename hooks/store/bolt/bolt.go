@@ -4,6 +4,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -83,6 +84,7 @@ func openFile(path string, o *Options) (*bbolt.DB, error) {
 		// they are found when the file is opened.
 		NoFreelistSync: true,
 		FreelistType:   bbolt.FreelistMapType,
+		NoStatistics:   true,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("another process has it open: %w", err)
@@ -137,10 +139,13 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) error {
 	s.db.NoSync = !b.Sync() // read by nothing but the commit below
 	return withCause(s.db.Update(func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketName)
+		at := records.Cursor() // Bucket.Delete makes a new one each time
 		for c := range b.Changes() {
 			var err error
 			if c.Delete {
-				err = records.Delete(c.Key)
+				if key, _ := at.Seek(c.Key); bytes.Equal(key, c.Key) {
+					err = at.Delete()
+				}
 			} else {
 				err = records.Put(c.Key, c.Value)
 			}
