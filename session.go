@@ -45,17 +45,18 @@ type session struct {
 	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
 	replays  []*replay       // retained messages that its subscriptions are still owed
 
-	droppedReplays int32 // how many of them are dropped
-
 	// Of the client that was connected last.
 	userName string
 	version  Version
 
 	// What the store has of it.
-	kept     bool   // there is a record of it
-	willKept bool   // and one of a will
-	settled  bool   // it has ended, and nothing but that will is left of it
-	places   uint64 // given to deliveries so far
+	kept     bool // there is a record of it
+	willKept bool // and one of a will
+	settled  bool // it has ended, and nothing but that will is left of it
+
+	droppedReplays int32 // how many of replays are dropped; here it takes no room
+
+	places uint64 // given to deliveries so far
 }
 
 // neverExpires is the Session Expiry Interval of a session without an end.
