@@ -148,3 +148,5 @@ func TestCompact(t *testing.T) {
 func BenchmarkBroker(b *testing.B) { storetest.Benchmark(b, open) }
 
 func BenchmarkRestore(b *testing.B) { storetest.BenchmarkRestore(b, open) }
+
+func BenchmarkLongQueue(b *testing.B) { storetest.BenchmarkLongQueue(b, open) }

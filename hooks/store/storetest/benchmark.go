@@ -92,13 +92,17 @@ type benchClient struct {
 	body []byte
 }
 
-func benchConnect(b *testing.B, addr, id string, expiry uint32) *benchClient {
+func benchDial(b *testing.B, addr string) *benchClient {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { conn.Close() })
-	c := &benchClient{conn: conn, in: bufio.NewReader(conn)}
+	return &benchClient{conn: conn, in: bufio.NewReader(conn)}
+}
+
+func benchConnect(b *testing.B, addr, id string, expiry uint32) *benchClient {
+	c := benchDial(b, addr)
 	c.send(b, &packets.Connect{Version: packets.V5, ClientID: []byte(id), CleanStart: true, SessionExpiryInterval: expiry, ReceiveMaximum: 1000})
 	c.expect(b, packets.TypeConnack)
 	return c
@@ -258,14 +262,18 @@ func parallel(n int, do func(i int)) {
 }
 
 // benchVisit connects a client that subscribes and goes; its session stays.
-func benchVisit(b *testing.B, broker *petrel.Broker, id, filter string) {
+func benchVisit(b *testing.B, broker *petrel.Broker, id string, filters ...string) {
 	client, server := net.Pipe()
 	ended := make(chan struct{})
 	go func() { _ = broker.ServeConn(server); close(ended) }()
 	c := &benchClient{conn: client, in: bufio.NewReader(client)}
 	c.send(b, &packets.Connect{Version: packets.V5, ClientID: []byte(id), CleanStart: true, SessionExpiryInterval: 1 << 20, ReceiveMaximum: 10})
 	c.expect(b, packets.TypeConnack)
-	c.send(b, &packets.Subscribe{PacketID: 1, Subscriptions: packets.Subscriptions(nil).Append(packets.Subscription{Filter: []byte(filter), QoS: 1})})
+	var list packets.Subscriptions
+	for _, f := range filters {
+		list = list.Append(packets.Subscription{Filter: []byte(f), QoS: 1})
+	}
+	c.send(b, &packets.Subscribe{PacketID: 1, Subscriptions: list})
 	c.expect(b, packets.TypeSuback)
 	client.Close()
 	<-ended

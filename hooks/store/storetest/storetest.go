@@ -422,7 +422,7 @@ func testChurn(t *testing.T, open Open) {
 	}
 }
 
-func sizeOf(t *testing.T, dir string) (n int64) {
+func sizeOf(t testing.TB, dir string) (n int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
