@@ -20,7 +20,8 @@ type restoring struct {
 	journal  *journal
 	now      instant
 	sessions map[uint64]*restored
-	wanted   []*message        // on their way to clients, and records of their own
+	wanted   []*message        // in memory, and records of their own
+	held     int64             // bytes of all heads
 	newest   map[string]uint64 // session of each client identifier
 	names    map[principal]*principal
 
@@ -38,6 +39,8 @@ type restored struct {
 	gone    map[string]*entry // shared subscriptions that it had when they brought a message
 	moved   []restoredFlight  // in the order of their places
 	sent    []flight
+	head    []delivery // of the queue
+	size    int        // of the head, in bytes
 }
 
 type restoredFlight struct {
@@ -301,12 +304,14 @@ func (r *restoring) delivery(key, value []byte) error {
 	}
 	n := binary.BigEndian.Uint64(rest)
 	i, moved := slices.BinarySearchFunc(s.moved, n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) })
-	if moved || o.id != 0 {
-		if err := r.flying(s, n, value); err != nil {
+	sent := moved || o.id != 0
+	switch {
+	case !sent && !r.comesFirst(s, o.size):
+		s.waits(n, &o)
+	default:
+		if err := r.inMemory(s, n, value, sent); err != nil {
 			return err
 		}
-	} else {
-		s.waits(n, &o)
 	}
 	if moved {
 		f := &s.sent[len(s.sent)-1]
@@ -328,8 +333,19 @@ func (s *restored) waits(n uint64, o *deliveryOutline) {
 	s.queue.stored.note(n, o.size, o.shared)
 }
 
-// flying reads a message that was sent.
-func (r *restoring) flying(s *restored, n uint64, value []byte) error {
+// comesFirst reports whether the next message that waits is in memory while the client
+// is offline.
+func (r *restoring) comesFirst(s *restored, size int) bool {
+	if s.queue.stored != nil || len(s.head) >= offlineDepth.messages/2 || s.size+size > offlineDepth.bytes/2 || !r.broker.memory.spare(r.held+int64(size)) {
+		return false
+	}
+	s.size += size
+	r.held += int64(size)
+	return true
+}
+
+// inMemory reads a message that was sent, or is one of the next.
+func (r *restoring) inMemory(s *restored, n uint64, value []byte, sent bool) error {
 	var d deliveryRecord
 	if err := d.read(&fields{b: value}, r.broker.alarms); err != nil {
 		return err
@@ -339,6 +355,10 @@ func (r *restoring) flying(s *restored, n uint64, value []byte) error {
 	}
 	d.place.n = n
 	d.shared = s.cameBy(d.filter)
+	if !sent {
+		s.head = append(s.head, d.delivery)
+		return nil
+	}
 	s.sent = append(s.sent, flight{delivery: d.delivery, seq: n, id: d.id, state: awaitAck})
 	return nil
 }
@@ -396,7 +416,7 @@ func (r *restoring) known(p *principal) *principal {
 }
 
 // messages removes the messages that no delivery refers to, and reads those that are
-// on their way.
+// in memory.
 func (r *restoring) messages() error {
 	for number := range r.journal.holders.release() {
 		r.remove(appendKeyOf(nil, kindMessage, number))
@@ -495,5 +515,9 @@ func (r *restoring) fly(s *restored) {
 		}
 		s.flights.restore(f)
 	}
-	s.sent, s.moved = nil, nil
+	for _, d := range s.head {
+		r.broker.memory.add(int64(d.msg.size()))
+		s.queue.push(d)
+	}
+	s.sent, s.moved, s.head = nil, nil, nil
 }

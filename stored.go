@@ -37,7 +37,7 @@ import (
 // was removed from the range may still be visible: then it waits before. When the
 // middle is empty, the tail follows the head, and the queue is one in memory again.
 //
-// On start everything that waits is the middle; its records are counted, not kept.
+// On start all but the head is the middle; its records are counted, not kept.
 //
 // Messages that expire in the middle are dropped when they come to the head; until
 // then they count. So do those that the Authorizers have to be asked about, or that
@@ -302,16 +302,16 @@ func (s *session) readAheadLocked(now instant) {
 // readBack reads a page of a queue, and lets the session go on with it.
 func (b *Broker) readBack(s *session, st *stored, r pageRange, granted int64) {
 	p, err := b.journal.readPage(b.ctx, r)
-	if c, asks := b.turnPage(s, st, &p, err, granted); c != nil {
-		switch {
-		case err != nil:
-			c.stop(notKept(err))
-		case asks:
-			b.goOn(s, c)
-		}
-	}
 	if err != nil && b.ctx.Err() == nil {
 		b.log.Error("petrel: what waits for a client cannot be read from the store, it stays there", "client", s.id, "error", err)
+	}
+	c, asks := b.turnPage(s, st, &p, err, granted)
+	switch {
+	case c == nil:
+	case err != nil:
+		c.stop(notKept(err))
+	case asks:
+		b.goOn(s, c)
 	}
 }
 

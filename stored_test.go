@@ -137,7 +137,7 @@ func TestLongQueuesAfterARestart(t *testing.T) {
 		fill(t, b, "all", 1, long)
 		size := queuedFor(b, "a").QueuedBytes
 		b = m.restart(discreet)
-		require.Zero(t, b.Stats().MessageBytes, "no message is read")
+		require.Less(t, b.Stats().MessageBytes, int64(size/10), "memory has the beginnings")
 		require.Equal(t, []int{long, size}, []int{queuedFor(b, "a").Queued, queuedFor(b, "a").QueuedBytes})
 		fill(t, b, "all", long+1, 2*long)
 
@@ -340,8 +340,7 @@ func TestTakeoverWhileAPageIsRead(t *testing.T) {
 				release := m.holdLoads()
 				first := b.Connect(brokertest.Durable("a"))
 				synctest.Wait()
-				require.Zero(t, first.Waiting())
-				first.Publish("elsewhere", "its reader does not wait", packets.AtLeastOnce)
+				require.Len(t, arrived(t, first), 32, "the rest is read, for which its reader does not wait")
 				second := tc.by(b, first)
 				fill(t, b, "a", long+1, long+5)
 				release()
@@ -430,6 +429,7 @@ func TestReadThatFails(t *testing.T) {
 					}
 					got = append(got, answer(a, packet)...)
 				}
+				synctest.Wait()
 				require.Contains(t, log.String(), "what waits for a client cannot be read from the store")
 				fill(t, b, "a", long+1, long+2) // goes on
 				synctest.Wait()
@@ -476,6 +476,7 @@ func TestDamagedRecordInALongQueue(t *testing.T) {
 				})
 				a := b.Connect(brokertest.Durable("a"))
 				same(t, append(numbers(1, 699), numbers(701, long)...), take(t, a, everything))
+				synctest.Wait()
 				require.Contains(t, log.String(), tc.says)
 				require.Equal(t, tc.aside, m.kinds()["x"])
 				fill(t, b, "a", 1, 2)
