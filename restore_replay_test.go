@@ -34,6 +34,7 @@ func finish(t *testing.T, c *brokertest.Client, open ...*packets.Publish) (list 
 	}
 	for more := true; more; {
 		more = false
+		synctest.Wait() // for what is read from the store
 		c.Send(&packets.Pingreq{})
 		for pinged := false; !pinged; {
 			switch p := c.Receive().(type) {

@@ -238,7 +238,12 @@ func TestFaultAtEveryCommitWhileMessagesMove(t *testing.T) {
 					d.onReceive(nil)
 					b = m.start(d.options())
 					synctest.Wait()
-					got := append(arrived(t, b.Connect(brokertest.Durable("second"))), arrived(t, b.Connect(brokertest.Durable("first")))...)
+					var got []*packets.Publish
+					for _, id := range []string{"second", "first"} {
+						c := b.Connect(brokertest.Durable(id))
+						synctest.Wait() // for what is read from the store
+						got = append(got, arrived(t, c)...)
+					}
 					require.ElementsMatch(t, want, payloads(got))
 				})
 			})
