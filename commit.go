@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// journalRoom is how many bytes of changes may wait for the disk. With more,
-	// the broker reads no further until the next commit.
+	// journalRoom is how many bytes of memory the changes may have that wait for the
+	// disk. With more, the broker reads no further until the next commit.
 	journalRoom = 32 << 20
 	// keepBatch bounds the memory that is kept for the next changes, in bytes.
 	keepBatch = 4 << 20
@@ -144,7 +144,7 @@ func (j *journal) held() <-chan struct{} {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.open.batch.Size() < journalRoom || j.failure != nil || j.ending {
+	if j.open.batch.memory() < journalRoom || j.failure != nil || j.ending {
 		return nil // or the packets are refused, which nobody need wait for
 	}
 	if j.full == nil {

@@ -97,6 +97,9 @@ type Batch struct {
 	sync    bool
 }
 
+// spanSize is how many bytes a span takes.
+const spanSize = 32
+
 // span is where a change stands in Batch.buf.
 type span struct {
 	key, value, end int
@@ -135,6 +138,10 @@ func (b *Batch) Len() int { return len(b.changes) }
 
 // Size returns the bytes of all keys and values that were added.
 func (b *Batch) Size() int { return len(b.buf) }
+
+// memory is what the batch takes of it, in bytes: changes can be smaller than what is
+// noted of each.
+func (b *Batch) memory() int { return len(b.buf) + len(b.changes)*spanSize }
 
 // SetSync says whether the batch has to survive the loss of power.
 func (b *Batch) SetSync(sync bool) { b.sync = sync }
