@@ -41,6 +41,7 @@ func RunInMemory(t *testing.T, open Open) {
 		{"records come in the order of their keys", testOrder},
 		{"a range begins with its first key and ends before its last", testRange},
 		{"the error of a callback ends the walk", testCallbackError},
+		{"a range is read in pages while its beginning is deleted", testPages},
 		{"the last change of a key wins", testLastChangeWins},
 		{"nothing of a batch is kept by the store", testBatchIsReusable},
 		{"an empty batch can be committed, also to sync", testEmptyBatch},
@@ -172,6 +173,47 @@ func testCallbackError(t *testing.T, open Open) {
 	if err != enough || calls != 1 {
 		t.Fatalf("got %v after %d calls; want the error of the callback after 1", err, calls)
 	}
+}
+
+// A queue grows at its end and is read and deleted at its beginning. Each walk sees all
+// that was committed before.
+func testPages(t *testing.T, open Open) {
+	s := mustOpen(t, open, t.TempDir())
+	enough := errors.New("enough")
+	const page, pages = 10, 30
+	put, read := 0, 0
+	for range pages {
+		more := make(map[string][]byte)
+		for range page {
+			more[fmt.Sprintf("q%06d", put)] = fmt.Append(nil, put)
+			put++
+		}
+		commit(t, s, more, false)
+		if put < 5*page {
+			continue // let it have some pages
+		}
+		done := make(map[string][]byte)
+		err := s.Load(t.Context(), fmt.Appendf(nil, "q%06d", read), []byte("r"), func(key, value []byte) error {
+			if want := fmt.Sprintf("q%06d", read); string(key) != want || string(value) != fmt.Sprint(read) {
+				t.Errorf("got %q with %q; want %q", key, value, want)
+			}
+			if len(done) == page {
+				return enough
+			}
+			done[string(key)] = nil
+			read++
+			return nil
+		})
+		if err != enough || len(done) != page {
+			t.Fatalf("a page of %d records, %v; want %d, and the error of the callback", len(done), err, page)
+		}
+		commit(t, s, done, false)
+	}
+	left := make(map[string][]byte)
+	for ; read < put; read++ {
+		left[fmt.Sprintf("q%06d", read)] = fmt.Append(nil, read)
+	}
+	expect(t, records(t, s, first, last), left)
 }
 
 func testLastChangeWins(t *testing.T, open Open) {
