@@ -142,6 +142,26 @@ func (b *Broker) redispatch(bt *batch, s *session, d *delivery) bool {
 	return found
 }
 
+// passOn is redispatch for a session that goes on. If the other members have gone
+// meanwhile, the message waits for it as before, behind what waits there already.
+func (b *Broker) passOn(bt *batch, s *session, d *delivery) {
+	p := &bt.waiting
+	p.from(d.msg, p.topic)
+	defer bt.relieve()
+	left := &leftover{s, d}
+	if b.elsewhere(bt, p, d.shared, left) {
+		return
+	}
+	back := target{session: s, ids: d.ids, shared: d.shared, qos: d.qos, retain: d.retain, unasked: len(b.hooks.authorize) > 0}
+	if b.move(bt, p, &back, left) {
+		return
+	}
+	if d.place.n != 0 {
+		b.journal.forget(bt, s, d)
+	}
+	bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
+}
+
 func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session, connected bool) *entry {
 	bt.members = g.Members(bt.members[:0])
 	if len(bt.members) == 0 {
@@ -177,9 +197,7 @@ func (b *Broker) handOver(bt *batch, s *session) {
 		taken := s.takeSharedLocked(samples[i].shared)
 		s.mu.Unlock()
 		for j := range taken {
-			if d := &taken[j]; !b.redispatch(bt, s, d) {
-				bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
-			}
+			b.passOn(bt, s, &taken[j])
 		}
 	}
 	if st != nil && b.hasCompany(bt, s) {

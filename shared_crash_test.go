@@ -250,3 +250,43 @@ func TestFaultAtEveryCommitWhileMessagesMove(t *testing.T) {
 		}
 	}
 }
+
+// What a member did not finish stays with its session, if the only other member goes
+// while it is on its way there.
+func TestOtherMemberGoesWhileMessagesMove(t *testing.T) {
+	for _, queued := range []int{0, 3 * long} { // in flight only; most of them in the store
+		t.Run(fmt.Sprint(queued), func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				d := &doorkeeper{}
+				o := d.options()
+				o.MaximumInflight, o.QueueMessages = 2, -1
+				b := m.start(o)
+				stays := members(b, "$share/g/jobs", packets.AtLeastOnce, brokertest.Durable, "stays")[0]
+				payloads := send(t, b, "jobs", packets.AtLeastOnce, 2+queued)
+				for _, payload := range payloads[:2] {
+					stays.ExpectPublish("jobs", payload)
+				}
+				fleeting := members(b, "$share/g/jobs", packets.AtLeastOnce, brokertest.ID, "fleeting")[0]
+				d.onReceive(func(_ context.Context, client string) {
+					if client == "fleeting" {
+						d.onReceive(nil)
+						fleeting.Drop()
+					}
+				})
+				stays.Drop()
+				synctest.Wait()
+				require.Zero(t, b.Stats().Dropped[petrel.DropSessionEnded])
+
+				stays = b.Connect(brokertest.Durable("stays"))
+				var got []string
+				for range payloads {
+					p := brokertest.Expect[*packets.Publish](stays)
+					got = append(got, string(p.Payload))
+					stays.Accept(p)
+				}
+				require.ElementsMatch(t, payloads, got)
+				stays.ExpectNothing()
+			})
+		})
+	}
+}

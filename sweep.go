@@ -127,9 +127,7 @@ func (b *Broker) handOverPage(s *session, st *stored, p *page) (after *commit, g
 	}
 	taken, goOn := s.takeStored(st, p, moves)
 	for _, r := range taken {
-		if !b.redispatch(bt, s, &r.delivery) {
-			bt.dropMessage(s.id, r.msg, r.qos, DropSessionEnded)
-		}
+		b.passOn(bt, s, &r.delivery)
 	}
 	return bt.journaled, goOn
 }
