@@ -160,6 +160,36 @@ func TestLongQueueIsHandedOver(t *testing.T) {
 	}
 }
 
+// eachOnce checks that two members have got all jobs together, none twice, and that
+// the first has got what is its own.
+func eachOnce(t *testing.T, a, other *brokertest.Client) (moved, rest int) {
+	t.Helper()
+	jobs := make(map[string]int)
+	for _, job := range take(t, other, everything) {
+		moved++
+		jobs[job]++
+	}
+	own := 0
+	for {
+		if synctest.Wait(); a.Waiting() == 0 {
+			break
+		}
+		got := a.Receive().(*packets.Publish)
+		answer(a, got)
+		if string(got.Topic) == "own" {
+			own++
+			continue
+		}
+		rest++
+		jobs[string(got.Payload)]++
+	}
+	require.Equal(t, []int{long, long - 1}, []int{own, len(jobs)})
+	for job, n := range jobs {
+		require.Equal(t, 1, n, job)
+	}
+	return moved, rest
+}
+
 // Who comes back gets what has not been handed over yet, and nothing twice.
 func TestLongQueueIsHandedOverInPart(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
@@ -182,30 +212,38 @@ func TestLongQueueIsHandedOverInPart(t *testing.T) {
 		a = b.Connect(brokertest.Durable("a"))
 		synctest.Wait()
 		close(gate)
-		jobs := make(map[string]int)
-		moved := take(t, other, everything)
-		for _, job := range moved {
-			jobs[job]++
-		}
-		rest, own := 0, 0
-		for {
-			if synctest.Wait(); a.Waiting() == 0 {
-				break
-			}
-			got := a.Receive().(*packets.Publish)
-			answer(a, got)
-			if own++; string(got.Topic) == "jobs" {
-				own--
-				rest++
-				jobs[string(got.Payload)]++
-			}
-		}
-		require.Greater(t, len(moved), 100)
+		moved, rest := eachOnce(t, a, other)
+		require.Greater(t, moved, 100)
 		require.Greater(t, rest, 100)
-		require.Equal(t, []int{long, long - 1}, []int{own, len(jobs)})
-		for job, n := range jobs {
-			require.Equal(t, 1, n, job)
-		}
+		m.expectEmpty(t, b)
+	})
+}
+
+// Who comes back does not get what was handed over, although the disk still has it.
+func TestLongQueueIsHandedOverBeforeTheDiskKnows(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b, other := sharing(t, m)
+		p := brokertest.Durable("a")
+		p.ReceiveMaximum = 1
+		a := b.Connect(p)
+		require.Equal(t, []string{"1"}, take(t, a, 1))
+		synctest.Wait()
+		var release func()
+		m.store.BeforeLoad(func(_, _ []byte) error {
+			if release == nil {
+				release = m.slowly()
+			}
+			return nil
+		})
+		a.Drop()
+		synctest.Wait()
+		p.ReceiveMaximum = 1000
+		a = b.Dial(packets.V5)
+		a.Send(&p)
+		synctest.Wait()
+		release()
+		brokertest.Expect[*packets.Connack](a)
+		eachOnce(t, a, other)
 		m.expectEmpty(t, b)
 	})
 }
