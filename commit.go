@@ -15,7 +15,7 @@ import (
 const (
 	// journalRoom is how many bytes of memory the changes may have that wait for the
 	// disk. With more, the broker reads no further until the next commit.
-	journalRoom = 32 << 20
+	journalRoom = 8 << 20
 	// keepBatch bounds the memory that is kept for the next changes, in bytes.
 	keepBatch = 4 << 20
 	// gatherFrom is how many changes a commit has to have for the next one to be put
