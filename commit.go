@@ -179,16 +179,20 @@ func notKept(err error) error {
 	return &packets.Error{Code: code, Err: fmt.Errorf("%w: %v", errNotKept, err)}
 }
 
-// wait waits until a commit is safe. Nil is no commit.
+// wait waits until a commit is safe. Nil is no commit. While the store fails it does not
+// wait: nobody knows for how long.
 func (j *journal) wait(ctx context.Context, c *commit) error {
 	if c == nil || c.safe.Load() {
 		return nil
 	}
 	told := make(chan error, 1)
 	j.mu.Lock()
-	if c.safe.Load() {
+	if safe, failure := c.safe.Load(), j.failure; safe || failure != nil {
 		j.mu.Unlock()
-		return nil
+		if safe {
+			return nil
+		}
+		return failure
 	}
 	c.told = append(c.told, told)
 	j.mu.Unlock()
@@ -366,8 +370,8 @@ func (j *journal) failed(c *commit, err error) {
 	j.failure = err
 	j.failing.Store(true)
 	j.goOnLocked()
-	waiting, told := c.waiting, c.told
-	c.waiting, c.told = nil, nil
+	waiting, told := c.waiting, append(c.told, j.open.told...)
+	c.waiting, c.told, j.open.told = nil, nil, nil
 	j.mu.Unlock()
 	for _, t := range told {
 		t <- err

@@ -1,6 +1,7 @@
 package petrel_test
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -522,5 +523,23 @@ func TestLongQueueOfWhoHasUnsubscribed(t *testing.T) {
 		require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
 		same(t, numbers(2, long), take(t, other, everything))
 		m.expectEmpty(t, b)
+	})
+}
+
+// While the store fails, who wants to wait for it is told so at once, and holds up no end.
+func TestRevokeWhileTheStoreFails(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(discreet)
+		offline(b, "a", "b")
+		synctest.Wait()
+		m.store.FailAt(1, true)
+		revoke := func(id string) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			return b.Revoke(ctx, petrel.ByClientID(id))
+		}
+		require.ErrorIs(t, revoke("a"), packets.UnspecifiedError, "the first to see it")
+		require.ErrorIs(t, revoke("b"), packets.UnspecifiedError, "while it is tried again")
+		require.NoError(t, b.Close())
 	})
 }
