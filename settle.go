@@ -1,0 +1,100 @@
+package petrel
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// What becomes of the sessions once all records of the store are read.
+
+// settle lets all sessions go on without a connection, as they would have done if
+// the process had not ended; their connections ended with it.
+func (r *restoring) settle() {
+	serials := slices.Sorted(maps.Keys(r.sessions))
+	for _, serial := range serials {
+		r.enter(r.sessions[serial])
+	}
+	b := r.broker
+	for _, serial := range serials { // now that everybody can get what this causes
+		s := r.sessions[serial]
+		if w := s.due; w != nil {
+			sh := b.directory.shard(s.id)
+			sh.mu.Lock()
+			sh.dueLocked(w)
+			sh.mu.Unlock()
+			b.begin(func() { b.publishWill(w) })
+		}
+		if s.ended {
+			b.begin(func() { b.endSession(s.session, SessionEnded) })
+			continue
+		}
+		s.mu.Lock()
+		s.alarmLocked()
+		s.mu.Unlock()
+	}
+}
+
+// enter makes a session routable, unless it has ended.
+func (r *restoring) enter(s *restored) {
+	r.fly(s)
+	if !s.checks {
+		s.last = nil
+	}
+	connected := s.record.state == stateConnected
+	switch {
+	case s.record.state == stateEnded, r.newest[s.id] != s.serial, connected && s.expiry == 0:
+		s.ended = true
+		s.due = s.will
+		return
+	case connected:
+		w := s.will
+		if w != nil && w.delay == 0 {
+			s.due, w = w, nil
+		}
+		s.waitLocked(r.now, w)
+		r.journal.keepSession(nil, s.session)
+		if w != nil {
+			r.journal.keepWill(nil, s.session, w, s.session.willDue)
+		}
+	default:
+		s.expires = r.broker.alarms.instantOf(s.record.expires)
+		if s.pendingWill = s.will; s.will != nil {
+			s.session.willDue = r.broker.alarms.instantOf(s.willDue)
+		}
+	}
+	r.broker.directory.shard(s.id).sessions[s.id] = s.session
+	r.broker.directory.count.Add(1)
+	r.broker.directory.owners.add(s.identity, owned{sessions: 1})
+	for _, e := range s.subs.list {
+		r.broker.tree.Add(e.Value.filter, e)
+	}
+}
+
+// fly puts the flights of a session into its table, in their order.
+func (r *restoring) fly(s *restored) {
+	for _, f := range s.moved {
+		switch {
+		case f.id == 0: // its delivery has taken it
+		case f.state == awaitComp:
+			s.sent = append(s.sent, flight{
+				delivery: delivery{qos: ExactlyOnce, place: place{n: f.place, moved: true, alone: true}},
+				seq:      f.place, id: f.id, state: awaitComp,
+			})
+		default:
+			r.remove(appendPlace(nil, kindFlight, s.session, f.place))
+		}
+	}
+	slices.SortFunc(s.sent, func(a, b flight) int { return cmp.Compare(a.seq, b.seq) })
+	for _, f := range s.sent {
+		if f.msg != nil {
+			r.broker.memory.add(int64(f.msg.size()))
+		}
+		s.flights.restore(f)
+	}
+	for _, d := range s.head {
+		r.broker.memory.add(int64(d.msg.size()))
+		s.queue.push(d)
+	}
+	s.sent, s.moved, s.head = nil, nil, nil
+}
