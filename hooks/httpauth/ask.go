@@ -93,7 +93,7 @@ func (s *Service) board(q *question) (v *verdict, f *flight, leads bool) {
 func (s *Service) lead(ctx context.Context, q *question, f *flight) (*verdict, error) {
 	f.err = unavailable(errPanicked)
 	defer s.land(q, f)
-	f.verdict, f.err = s.request(ctx, q)
+	f.verdict, f.err = s.inTurn(ctx, q)
 	if f.err == nil {
 		f.verdict.asked = f.asked
 		return f.verdict, nil
@@ -101,6 +101,9 @@ func (s *Service) lead(ctx context.Context, q *question, f *flight) (*verdict, e
 	if errors.Is(ctx.Err(), context.Canceled) {
 		f.abandoned = true // the client is gone, and nobody waits for this
 		return nil, f.err
+	}
+	if f.err == errPaused {
+		return nil, f.err // which was told of when it began
 	}
 	s.count.failures.Add(1)
 	s.report(q, f.err)
@@ -124,20 +127,28 @@ func (s *Service) land(q *question, f *flight) {
 	close(f.done)
 }
 
-// request asks the service when it is the question's turn.
-func (s *Service) request(ctx context.Context, q *question) (*verdict, error) {
+// inTurn asks the service when it is the question's turn, unless it is paused by then.
+func (s *Service) inTurn(ctx context.Context, q *question) (*verdict, error) {
+	if s.breaker.paused(time.Now()) {
+		return nil, s.pausing()
+	}
 	if err := s.takeTurn(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-s.turns }()
+	return s.guard(ctx, q)
+}
+
+// request asks the service.
+func (s *Service) request(ctx context.Context, q *question) (*verdict, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.o.URL, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, unavailable(plain(err))
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Accept", "application/json")
-	if len(s.o.Token) > 0 {
-		r.Header.Set("Authorization", "Bearer "+string(s.o.Token))
+	if token := *s.token.Load(); len(token) > 0 {
+		r.Header.Set("Authorization", "Bearer "+string(token))
 	}
 	s.count.requests.Add(1)
 	answer, err := s.client.Do(r)
@@ -194,6 +205,9 @@ func plain(err error) error {
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return e
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return context.DeadlineExceeded
 	}
 	return errNoHTTP
 }

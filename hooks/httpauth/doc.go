@@ -56,6 +56,10 @@
 // [packets.ServerUnavailable] or [packets.ServerBusy], is not remembered, and the log
 // says why. It takes nothing away for good, see [petrel.Broker.Reauthorize].
 //
+// A service that leaves several questions in a row without an answer is not asked
+// for a while: see [Options.PauseAfter]. Until it answers again everything that is
+// not in the cache is refused at once, and cached answers hold as long as ever.
+//
 // A question about a publish, a subscription or a delivery holds up the connection
 // that causes it: a delivery that of the publisher.
 //

@@ -176,12 +176,17 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-func TestNobodyThere(t *testing.T) {
+// nowhere is a URL at which nobody is.
+func nowhere(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	s := newService(t, nil, httpauth.Options{URL: "http://" + l.Addr().String()})
-	err = s.Authenticator().Authenticate(context.Background(), alice())
+	return "http://" + l.Addr().String()
+}
+
+func TestNobodyThere(t *testing.T) {
+	s := newService(t, nil, httpauth.Options{URL: nowhere(t)})
+	err := s.Authenticator().Authenticate(context.Background(), alice())
 	require.Equal(t, packets.ServerUnavailable, packets.ReasonOf(err))
 	require.ErrorContains(t, err, "connection refused")
 }

@@ -46,6 +46,23 @@ type Options struct {
 	// refused at once. Zero means 1,024.
 	MaximumWaiting int
 
+	// PauseAfter is how many questions in a row the service may leave without an
+	// answer: none in time, or no connection. After so many it is not asked for
+	// PauseFor, and what is not in the cache is refused at once, so that nobody
+	// waits for a timeout and holds up others. Then one question finds out whether
+	// it answers again. An answer of any kind, a broken one or the status 500 too,
+	// ends the row. Zero means 5; negative means that it is asked whatever happens.
+	PauseAfter int
+
+	// PauseFor is how long the service is then not asked. Zero means 5 seconds.
+	PauseFor time.Duration
+
+	// Availability is told when the service is not asked any more (false, with why
+	// the last question had no answer), and when it is again (true). The log says
+	// so as well. It is called while a client waits, and must not block. Nil means
+	// that nobody is told.
+	Availability func(available bool, err error)
+
 	// AllowFor and DenyFor are how long an answer that allows or denies is used
 	// again, if it has no Cache-Control. Zero means 30 seconds and 5 seconds;
 	// negative means not at all.
@@ -73,6 +90,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	for d, byDefault := range map[*time.Duration]time.Duration{
 		&o.Timeout: 2 * time.Second, &o.AllowFor: 30 * time.Second, &o.DenyFor: 5 * time.Second, &o.MaximumAge: 5 * time.Minute,
+		&o.PauseFor: 5 * time.Second,
 	} {
 		if *d == 0 {
 			*d = byDefault
@@ -80,6 +98,7 @@ func (o Options) withDefaults() Options {
 	}
 	for n, byDefault := range map[*int]int{
 		&o.MaximumConcurrent: 32, &o.MaximumWaiting: 1024, &o.CacheEntries: 10_000, &o.MaximumAnswerSize: 16 << 10,
+		&o.PauseAfter: 5,
 	} {
 		if *n == 0 {
 			*n = byDefault
@@ -101,9 +120,12 @@ func (o *Options) validate() error {
 	if err := checkURL(o.URL, o.AllowPlainHTTP); err != nil {
 		return fmt.Errorf("httpauth: Options.URL: %w", err)
 	}
+	if err := checkToken(o.Token); err != nil {
+		return fmt.Errorf("httpauth: Options.Token: %w", err)
+	}
 	switch {
-	case strings.ContainsFunc(string(o.Token), func(r rune) bool { return r <= ' ' || r > '~' }):
-		return errors.New("httpauth: Options.Token has characters that no such token has")
+	case o.PauseFor < 0:
+		return fmt.Errorf("httpauth: Options.PauseFor is %v; it must be above 0", o.PauseFor)
 	case o.Timeout < 0:
 		return fmt.Errorf("httpauth: Options.Timeout is %v; it must be above 0", o.Timeout)
 	case o.MaximumConcurrent < 0 || o.MaximumConcurrent > 1<<16:
@@ -112,6 +134,13 @@ func (o *Options) validate() error {
 		return fmt.Errorf("httpauth: Options.MaximumWaiting is %d; it must be above 0", o.MaximumWaiting)
 	case o.MaximumAnswerSize < 0:
 		return fmt.Errorf("httpauth: Options.MaximumAnswerSize is %d; it must be above 0", o.MaximumAnswerSize)
+	}
+	return nil
+}
+
+func checkToken(token petrel.Secret) error {
+	if strings.ContainsFunc(string(token), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return errors.New("it has characters that no such token has")
 	}
 	return nil
 }

@@ -84,6 +84,29 @@ func TestQuestionAboutConnect(t *testing.T) {
 	}
 }
 
+// A token that is set later is sent from then on, unless it cannot be one.
+func TestSetToken(t *testing.T) {
+	var sent []string
+	transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+		sent = append(sent, r.Header.Get("Authorization"))
+		return (&site{}).RoundTrip(r)
+	})
+	token := petrel.Secret("first")
+	s := newService(t, nil, httpauth.Options{Client: &http.Client{Transport: transport}, Token: token, AllowFor: -1})
+	connects(s, alice())
+	copy(token, "xxxxx")
+	connects(s, alice())
+	require.NoError(t, s.SetToken(petrel.Secret("second")))
+	connects(s, alice())
+	err := s.SetToken(petrel.Secret(password + "\n"))
+	require.ErrorContains(t, err, "httpauth: set the token")
+	require.NotContains(t, err.Error(), "sesame")
+	connects(s, alice())
+	require.NoError(t, s.SetToken(nil))
+	connects(s, alice())
+	require.Equal(t, []string{"Bearer first", "Bearer first", "Bearer second", "Bearer second", ""}, sent)
+}
+
 // The question does not change with the request that it is about.
 func TestRequestIsLeftAlone(t *testing.T) {
 	s := newService(t, &site{decide: by(map[string]answer{"connect": deny})}, httpauth.Options{})
@@ -141,6 +164,7 @@ func TestOptionsThatCannotBeMeant(t *testing.T) {
 		{"with a fragment", httpauth.Options{URL: good + "#x"}, "fragment"},
 		{"a token with a line feed", httpauth.Options{URL: good, Token: petrel.Secret(password + "\r\n")}, "Token"},
 		{"a token that is not ASCII", httpauth.Options{URL: good, Token: petrel.Secret("ä")}, "Token"},
+		{"a negative pause", httpauth.Options{URL: good, PauseFor: -1}, "PauseFor"},
 		{"a negative timeout", httpauth.Options{URL: good, Timeout: -1}, "Timeout"},
 		{"no concurrency", httpauth.Options{URL: good, MaximumConcurrent: -1}, "MaximumConcurrent"},
 		{"too much of it", httpauth.Options{URL: good, MaximumConcurrent: 1 << 20}, "MaximumConcurrent"},

@@ -17,11 +17,13 @@ import (
 type Service struct {
 	o       Options
 	client  *http.Client
+	token   atomic.Pointer[petrel.Secret]
 	secret  [32]byte      // of the keys of questions
 	turns   chan struct{} // holds one value for each question that the service has
 	waiting atomic.Int64  // for a turn
 	count   counters
 	log     sampler
+	breaker breaker
 
 	mu      sync.Mutex // guards what follows; not held while the service is asked
 	allowed *table
@@ -33,7 +35,6 @@ type Service struct {
 // New makes a service. It refuses options that cannot be meant, and asks nothing.
 func New(o Options) (*Service, error) {
 	o = o.withDefaults()
-	o.Token = slices.Clone(o.Token)
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
@@ -41,9 +42,22 @@ func New(o Options) (*Service, error) {
 		o: o, client: o.asker(), turns: make(chan struct{}, o.MaximumConcurrent),
 		allowed: newTable(o.CacheEntries), denied: newTable(o.CacheEntries),
 		flights: make(map[key]*flight), ledger: ledger{of: make(map[string]uint64)},
+		breaker: breaker{after: o.PauseAfter, pause: o.PauseFor},
 	}
 	rand.Read(s.secret[:])
-	return s, nil
+	s.o.Token = nil
+	return s, s.SetToken(o.Token)
+}
+
+// SetToken replaces [Options.Token]: what is asked from now on has the new one. It
+// refuses a token that cannot be one, and then keeps the old.
+func (s *Service) SetToken(token petrel.Secret) error {
+	if err := checkToken(token); err != nil {
+		return fmt.Errorf("httpauth: set the token: %w", err)
+	}
+	token = slices.Clone(token)
+	s.token.Store(&token)
+	return nil
 }
 
 // Authenticator returns the hook that asks about each CONNECT.
@@ -84,14 +98,17 @@ type Stats struct {
 	Cached   uint64 // answered from the cache
 	Shared   uint64 // answered together with another one that was the same
 	Failures uint64 // that had no answer; several that were the same count once
+	Paused   uint64 // refused at once because the service did not answer others, see [Options.PauseAfter]
 }
 
-type counters struct{ requests, cached, shared, failures atomic.Uint64 }
+type counters struct{ requests, cached, shared, failures, paused atomic.Uint64 }
 
 // Stats returns the counters.
 func (s *Service) Stats() Stats {
 	c := &s.count
-	return Stats{Requests: c.requests.Load(), Cached: c.cached.Load(), Shared: c.shared.Load(), Failures: c.failures.Load()}
+	return Stats{
+		Requests: c.requests.Load(), Cached: c.cached.Load(), Shared: c.shared.Load(), Failures: c.failures.Load(), Paused: c.paused.Load(),
+	}
 }
 
 // Format prints a name, for every verb.
