@@ -24,6 +24,7 @@ type access struct {
 	scram        *scram.Authenticator
 	keys         *jwt.JWKSFile
 	tokens       *jwt.Authenticator
+	guard        *jwt.Guard // if tokens say what their clients may do
 	site         *httpauth.Service
 	limiter      *limit.Limiter
 	certificates map[tlsFiles]*listeners.Certificates
@@ -95,19 +96,6 @@ func (a *access) readSCRAM(c *config) (err error) {
 	return err
 }
 
-func (a *access) readTokens(c *config) (err error) {
-	if c.jwt.keysFile == "" {
-		return nil
-	}
-	if a.keys, err = jwt.NewJWKSFile(c.jwt.keysFile); a.read(a.keys, err) != nil {
-		return err
-	}
-	options := c.jwt.options
-	options.Keys = a.keys
-	a.tokens, err = jwt.New(options)
-	return err
-}
-
 func (a *access) readRates(c *config) (err error) {
 	if c.rates == nil {
 		return nil
@@ -152,7 +140,10 @@ func (a *access) hooks(c *config) []petrel.Hook {
 	if a.limiter != nil {
 		list = append(list, a.limiter)
 	}
-	if a.rights != nil {
+	switch {
+	case a.guard != nil:
+		list = append(list, claimed{a.guard, a.rights})
+	case a.rights != nil:
 		list = append(list, a.rights)
 	}
 	if c.site.rights {

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-
-	"github.com/petrelmq/petrel/hooks/jwt"
 )
 
 // checkAll reports what is wrong with the configuration as far as that can be
@@ -24,7 +22,7 @@ func (c *config) checkAll() error {
 		given  bool
 	}{
 		{"authentication.scram.saltKeyFile", "authentication.scram.file", c.scram.file == "" && c.scram.saltKeyFile != ""},
-		{"authentication.jwt", "authentication.jwt.keysFile", c.jwt.keysFile == "" && c.jwt.options != (jwt.Options{})},
+		{"authentication.jwt", "authentication.jwt.keysFile", c.jwt.keysFile == "" && c.jwt != (tokens{})},
 		{"authentication.http", "authentication.http.url", c.site.url == "" && c.site != (site{})},
 	} {
 		if t.given {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/petrelmq/petrel"
-	"github.com/petrelmq/petrel/hooks/jwt"
 	"github.com/petrelmq/petrel/hooks/limit"
 	"github.com/petrelmq/petrel/listeners"
 )
@@ -52,12 +51,6 @@ type tlsFiles struct {
 // scramFiles are the names of the file of credentials, and of one with the key
 // that the salts of unknown users are made of.
 type scramFiles struct{ file, saltKeyFile string }
-
-// tokens is what is said of JSON Web Tokens.
-type tokens struct {
-	keysFile string
-	options  jwt.Options
-}
 
 func defaults() config {
 	return config{ws: doorsAt(overWS, "127.0.0.1:8083"), anonymous: localOnly}

@@ -101,20 +101,6 @@ func (f *tlsFiles) keys() keys {
 	}
 }
 
-func (j *tokens) keys() keys {
-	return keys{
-		"keysFile":     &j.keysFile,
-		"issuer":       &j.options.Issuer,
-		"audience":     &j.options.Audience,
-		"identity":     &j.options.Identity,
-		"clientID":     &j.options.ClientID,
-		"fromUserName": &j.options.FromUserName,
-		"allowEndless": &j.options.AllowEndless,
-		"leeway":       (*duration)(&j.options.Leeway),
-		"method":       &j.options.Method,
-	}
-}
-
 func rateKeys(r *limit.Rate) keys {
 	return keys{"count": &r.Count, "period": (*duration)(&r.Period), "burst": &r.Burst}
 }

@@ -152,12 +152,18 @@ func token(t *testing.T, key ed25519.PrivateKey, claims map[string]any) string {
 	return signed + "." + b(ed25519.Sign(key, []byte(signed)))
 }
 
-func TestTokensAsIdentity(t *testing.T) {
-	dir := t.TempDir()
+// newIssuer makes a key that signs tokens, and saves its other half as keys.json.
+func newIssuer(t *testing.T, dir string) ed25519.PrivateKey {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	save(t, dir, "acl", whoami)
 	save(t, dir, "keys.json", `{"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "k", "alg": "EdDSA", "x": "`+base64.RawURLEncoding.EncodeToString(public)+`"}]}`)
+	return private
+}
+
+func TestTokensAsIdentity(t *testing.T) {
+	dir := t.TempDir()
+	private := newIssuer(t, dir)
+	save(t, dir, "acl", whoami)
 	p := start(t, "-config", configured(t, dir, `{
 		"listeners": {"tcp": ["127.0.0.1:0"], "ws": []},
 		"authentication": {"anonymous": "none", "aclFile": "acl", "jwt": {"keysFile": "keys.json", "issuer": "https://id.example"}}
@@ -171,6 +177,43 @@ func TestTokensAsIdentity(t *testing.T) {
 	claims["iss"] = "https://elsewhere.example"
 	_, code = login(t, dial(t, addr), "anna", token(t, private, claims))
 	assert.Equal(t, packets.BadUserNameOrPassword, code)
+}
+
+// Claims say what who came with a token may do, and the ACL file decides about the
+// others.
+func TestTokensAsRights(t *testing.T) {
+	for name, acl := range map[string]string{"with an ACL file": `"aclFile": "acl", `, "without": ""} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			private := newIssuer(t, dir)
+			save(t, dir, "acl", whoami)
+			save(t, dir, "passwords", passwordLine(t, "otto", "secret"))
+			p := start(t, "-config", configured(t, dir, `{
+				"listeners": {"tcp": ["127.0.0.1:0"], "ws": []},
+				"authentication": {"anonymous": "none", "passwordFile": "passwords", `+acl+`
+					"jwt": {"keysFile": "keys.json", "publish": "pub", "subscribe": "sub_to"}}
+			}`))
+			addr := p.said(fmt.Sprintf(listening, "tcp"))
+			claims := map[string]any{
+				"sub": "anna", "exp": time.Now().Add(time.Hour).Unix(), "pub": []string{"out/%u", "shared"}, "sub_to": "in/#",
+			}
+			anna, code := login(t, dial(t, addr), "somebody", token(t, private, claims))
+			require.Equal(t, packets.Success, code)
+			otto, code := login(t, dial(t, addr), "otto", "secret")
+			require.Equal(t, packets.Success, code)
+			may := func(c *brokertest.Client, topic string) bool {
+				return c.PublishWith(packets.Publish{Topic: []byte(topic), QoS: 1}) != packets.NotAuthorized
+			}
+			assert.True(t, may(anna, "out/anna"))
+			assert.True(t, may(anna, "shared"))
+			assert.False(t, may(anna, "anna"), "as the ACL file would")
+			assert.False(t, may(anna, "in/1"))
+			assert.True(t, may(otto, "otto"))
+			assert.Equal(t, acl == "", may(otto, "shared"), "who comes otherwise")
+			filters := packets.Subscriptions{}.Append(packets.Subscription{Filter: []byte("in/+")}).Append(packets.Subscription{Filter: []byte("out/#")})
+			assert.Equal(t, []packets.ReasonCode{packets.GrantedQoS0, packets.NotAuthorized}, anna.SubscribeWith(packets.Subscribe{Subscriptions: filters}))
+		})
+	}
 }
 
 // The broker makes the line of a SCRAM file, asks by AUTH for the password, and
@@ -231,9 +274,11 @@ func proof(t *testing.T, password, first, challenge string) string {
 func TestWebServiceDecides(t *testing.T) {
 	var mayRead atomic.Bool
 	mayRead.Store(true)
+	var want atomic.Value
+	want.Store("Bearer of-the-broker")
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct{ Ask, UserName, Password, Identity, Topic, Filter string }
-		assert.Equal(t, "Bearer of-the-broker", r.Header.Get("Authorization"))
+		assert.Equal(t, want.Load(), r.Header.Get("Authorization"))
 		assert.NoError(t, json.NewDecoder(r.Body).Decode(&q))
 		w.Header().Set("Content-Type", "application/json")
 		switch {
@@ -263,7 +308,14 @@ func TestWebServiceDecides(t *testing.T) {
 	assert.Equal(t, packets.GrantedQoS0, subscribe())
 	mayRead.Store(false)
 	assert.Equal(t, packets.GrantedQoS0, subscribe(), "it is not asked again so soon")
+	save(t, dir, "token", "another\n")
+	want.Store("Bearer another")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	p.said("msg=reloaded")
 	assert.Equal(t, packets.NotAuthorized, subscribe())
+
+	save(t, dir, "token", "\n")
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	p.said(`(there is no token in it)`)
+	assert.Equal(t, packets.NotAuthorized, subscribe(), "asked with the token that was read before")
 }

@@ -99,6 +99,22 @@ func TestWhoFindsOutLeaves(t *testing.T) {
 	})
 }
 
+// Nobody waits for whoever finds out, even where there is one turn for all.
+func TestOneFindsOut(t *testing.T) {
+	require.Equal(t, 1, httpauth.FindOut(5))
+	o := httpauth.Options{PauseAfter: 1, PauseFor: time.Second, Timeout: time.Second, MaximumConcurrent: 1}
+	inBubble(t, o, func(t *testing.T, site *slow, s *httpauth.Service) {
+		require.Error(t, <-asking(t.Context(), s, user(1)))
+		time.Sleep(time.Second)
+		probe := asking(t.Context(), s, user(1))
+		start := time.Now()
+		require.ErrorContains(t, <-asking(t.Context(), s, user(2)), "not asked for now")
+		require.Zero(t, time.Since(start))
+		site.answers <- allow
+		require.NoError(t, <-probe)
+	})
+}
+
 // What a client can cause by what it says does not lock out the others: only
 // silence counts, and only in a row.
 func TestWhatDoesNotPause(t *testing.T) {

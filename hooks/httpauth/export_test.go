@@ -1,6 +1,10 @@
 package httpauth
 
-import "github.com/petrelmq/petrel"
+import (
+	"time"
+
+	"github.com/petrelmq/petrel"
+)
 
 // Key returns what stands for the question about a CONNECT.
 func (s *Service) Key(r *petrel.ConnectRequest) [32]byte {
@@ -23,4 +27,18 @@ func (s *Service) Forgotten() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.ledger.of)
+}
+
+// FindOut returns how many of n questions are asked of a service that was silent, when
+// its pause is over and before the first of them is answered.
+func FindOut(n int) (asked int) {
+	now := time.Now()
+	b := breaker{after: 1, pause: time.Second}
+	b.end(false, silence, now)
+	for range n {
+		if _, ok := b.begin(now.Add(time.Second)); ok {
+			asked++
+		}
+	}
+	return asked
 }

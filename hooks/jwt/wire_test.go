@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/hooks/auth"
 	"github.com/petrelmq/petrel/hooks/jwt"
 	"github.com/petrelmq/petrel/internal/brokertest"
 	"github.com/petrelmq/petrel/packets"
@@ -140,11 +141,18 @@ func TestRightsThatAreNoFilters(t *testing.T) {
 func TestGuardDeniesWhoHasNoToken(t *testing.T) {
 	g, err := jwt.NewGuard(jwt.Options{Keys: is.keys(t)}, jwt.Rights{Publish: "pub"})
 	require.NoError(t, err)
+	known := make(map[string]bool)
 	b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{
-		petrel.AuthenticatorFunc(func(context.Context, *petrel.ConnectRequest) error { return nil }), petrel.AuthorizerFunc(g.Authorize),
+		auth.AnyOf(g, auth.Anonymous{}), petrel.AuthorizerFunc(func(ctx context.Context, r *petrel.AccessRequest) error {
+			known[r.Client.ID()] = g.Knows(r.Client)
+			return g.Authorize(ctx, r)
+		}),
 	}})
 	c := b.Connect(brokertest.ID("c"))
 	require.Equal(t, packets.NotAuthorized, c.PublishWith(packets.Publish{Topic: []byte("t"), QoS: packets.AtLeastOnce}))
+	d := b.Connect(bearing(packets.V5, "d", is.hs256(t, with(claims{"pub": "t"}))))
+	require.NotEqual(t, packets.NotAuthorized, d.PublishWith(packets.Publish{Topic: []byte("t"), QoS: packets.AtLeastOnce}))
+	require.Equal(t, map[string]bool{"c": false, "d": true}, known)
 }
 
 func TestTokensByEnhancedAuthentication(t *testing.T) {
