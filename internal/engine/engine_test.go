@@ -28,10 +28,11 @@ type record struct {
 	inData  func() // called by Data, if it is set
 	err     error  // that Data returns
 	ended   chan error
+	over    chan struct{} // closed when it has ended
 }
 
 func newRecord() *record {
-	return &record{came: make(chan struct{}, 1<<16), ended: make(chan error, 1)}
+	return &record{came: make(chan struct{}, 1<<16), ended: make(chan error, 1), over: make(chan struct{})}
 }
 
 func (r *record) Data(_ engine.Round, b []byte) (used, need int, err error) {
@@ -67,6 +68,7 @@ func (r *record) MayWait() bool { return r.mayWait.Load() }
 func (r *record) Ended(err error) {
 	r.conn.Close(0)
 	r.ended <- err
+	close(r.over)
 }
 
 func packet(payload []byte) []byte {
@@ -153,6 +155,7 @@ func eachKind(t *testing.T, prepare func(r *record), f func(t *testing.T, client
 			r.conn.Start(r)
 			f(t, client, r)
 			client.Close()
+			<-r.over // nothing is spawned any more
 		})
 	}
 }
