@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // HasLoops reports whether this system has loops.
@@ -22,8 +21,8 @@ const HasLoops = true
 //   - A loop does not wait for a turn. A socket that is readable while somebody
 //     else has its turn is muted: epoll is silent about it until the turn ends.
 //   - One goroutine at a time runs a loop. If one socket keeps it longer than
-//     patience, because its Handler waits or has much to do, a new one runs the
-//     loop, and the old one goes on with that socket aside.
+//     patience, because its Handler waits or has much to do, the watch has a new
+//     one run the loop, and the old one goes on with that socket aside.
 //   - A descriptor is closed when its Handler has been told of the end and nobody
 //     writes any more. So its number is never that of another connection while
 //     somebody may still use it.
@@ -180,68 +179,6 @@ func (ls *loops) handle(r *Round, s *socket) error {
 		*r = ls.engine.Rounds()
 	}
 	return s.in.handleIn(*r, s.handler)
-}
-
-// watch finds loops that one socket keeps, and has them taken over.
-type watch struct {
-	loops  *loops
-	asleep atomic.Bool
-	alarm  chan struct{}
-	stop   chan struct{}
-}
-
-// patience is how long one socket may keep a loop. It may be twice that.
-const patience = time.Millisecond
-
-func newWatch(ls *loops) *watch {
-	w := &watch{loops: ls, alarm: make(chan struct{}, 1), stop: make(chan struct{})}
-	ls.wg.Go(w.run)
-	return w
-}
-
-// wake makes the watch look, if it has stopped doing so.
-func (w *watch) wake() {
-	if w.asleep.Load() && w.asleep.CompareAndSwap(true, false) {
-		w.alarm <- struct{}{}
-	}
-}
-
-// run looks at the loops at each tick while they have work, and sleeps when they
-// have had none for a while.
-func (w *watch) run() {
-	tick := time.NewTicker(patience)
-	defer tick.Stop()
-	seen := make([]uint64, len(w.loops.all))
-	for quiet := 0; ; {
-		select {
-		case <-w.stop:
-			return
-		case <-tick.C:
-		}
-		quiet++
-		for i, l := range w.loops.all {
-			now := l.work.Load()
-			if now != seen[i] || now%2 == 1 {
-				quiet = 0
-			}
-			if now == seen[i] && now%2 == 1 && l.work.CompareAndSwap(now, now+1) {
-				w.loops.wg.Go(l.run)
-			}
-			seen[i] = now
-		}
-		if quiet < 10 {
-			continue
-		}
-		tick.Stop()
-		w.asleep.Store(true)
-		select {
-		case <-w.stop:
-			return
-		case <-w.alarm:
-		}
-		tick.Reset(patience)
-		quiet = 0
-	}
 }
 
 // table finds a socket by its descriptor, without a lock.
