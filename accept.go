@@ -69,6 +69,9 @@ func (c *Client) takeSession(bt *batch, cn *connecting, known rulings) (claim, e
 	}
 	c.session = cl.session
 	b.settle(c, &cl, cn)
+	if err := c.authenticatedStill(cn); err != nil {
+		return cl, err
+	}
 	if cl.present && len(b.hooks.authorize) > 0 { // what its predecessor has subscribed to meanwhile
 		if err := b.rule(c.context(), c, cl.session, known); err != nil {
 			return cl, err

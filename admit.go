@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"context"
 	"errors"
 
 	"github.com/petrelmq/petrel/internal/engine"
@@ -12,7 +13,8 @@ type ConnectionRequest struct {
 	Peer  Peer
 
 	// Connect is the CONNECT, with the Identity that the client was found to have.
-	// It is there at StageAuthenticated, and is not to be changed.
+	// It is there at StageAuthenticated, and is not to be changed. At
+	// StageReauthorized it has the version, the names and the Identity only.
 	Connect *ConnectRequest
 }
 
@@ -34,6 +36,9 @@ const (
 	// StageAuthenticated: the client has proved who it is, in whatever way, and
 	// does not have its session yet.
 	StageAuthenticated
+
+	// StageReauthorized: the client is connected, and [Broker.Reauthorize] was called.
+	StageReauthorized
 )
 
 func (s ConnectionStage) String() string {
@@ -44,6 +49,8 @@ func (s ConnectionStage) String() string {
 		return "secured"
 	case StageAuthenticated:
 		return "authenticated"
+	case StageReauthorized:
+		return "reauthorized"
 	}
 	return "unknown"
 }
@@ -60,7 +67,7 @@ type RefusedConnection struct {
 // start serves the connection for h, which is c or has it, if the
 // ConnectionAuthorizers let it in. It does not wait for them.
 func (b *Broker) start(c *Client, h engine.Handler) {
-	if len(b.hooks.admit) == 0 {
+	if len(c.door.admit) == 0 {
 		c.conn.Start(h)
 		return
 	}
@@ -75,7 +82,7 @@ func (b *Broker) start(c *Client, h engine.Handler) {
 
 // letIn asks the ConnectionAuthorizers about a connection that was accepted.
 func (c *Client) letIn() (err error) {
-	if len(c.broker.hooks.admit) == 0 {
+	if len(c.door.admit) == 0 {
 		return nil
 	}
 	defer func() {
@@ -107,11 +114,40 @@ func (c *Client) secured() error {
 
 // authenticated asks once more, when it is known who the client is.
 func (c *Client) authenticated(cn *connecting) error {
-	if len(c.broker.hooks.admit) == 0 {
+	if len(c.door.admit) == 0 {
 		return nil
 	}
+	cn.policy = c.broker.policy.Load()
 	connect := cn.request
 	return c.authorizeConnection(&ConnectionRequest{Stage: StageAuthenticated, Peer: connect.Peer, Connect: &connect})
+}
+
+// authenticatedStill asks again if Reauthorize was called meanwhile: it asks about
+// the clients that have their session when it comes to them.
+func (c *Client) authenticatedStill(cn *connecting) error {
+	if len(c.door.admit) == 0 || cn.policy == c.broker.policy.Load() {
+		return nil
+	}
+	defer c.dropContext()
+	return c.authenticated(cn)
+}
+
+// reauthorizeConnection asks whether a client that is connected may stay.
+func (c *Client) reauthorizeConnection(ctx context.Context) error {
+	if len(c.door.admit) == 0 {
+		return nil
+	}
+	r := ConnectionRequest{Stage: StageReauthorized, Peer: c.Peer(), Connect: &ConnectRequest{
+		Version: c.version, ClientID: c.id, HasUserName: c.userName != "", UserName: c.userName, Identity: c.identity,
+	}}
+	r.Connect.Peer = r.Peer
+	for _, h := range c.door.admit {
+		err := c.broker.decideAside(ctx, h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, &r) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // observeRefusal tells of a connection that ends without having been accepted.

@@ -46,6 +46,7 @@ type Broker struct {
 	closed    bool
 	listeners map[engine.Acceptor]struct{}
 	clients   map[*Client]struct{} // every open connection, CONNECT seen or not
+	open      map[string]*int      // of those, how many came by the listeners of a name
 	wg        sync.WaitGroup       // all goroutines; Add under mu, or by one of them
 	ended     chan struct{}        // closed when all of them have returned after closed was set
 }
@@ -70,6 +71,7 @@ func New(o Options) (*Broker, error) {
 		tree:      topics.NewTree[subscription](),
 		listeners: make(map[engine.Acceptor]struct{}),
 		clients:   make(map[*Client]struct{}),
+		open:      make(map[string]*int),
 		ended:     make(chan struct{}),
 	}
 	b.memory.limit = b.opts.MemoryLimit
@@ -326,9 +328,7 @@ func (b *Broker) Disconnect(clientID string, reason error) error {
 	if s == nil {
 		return fmt.Errorf("petrel: disconnect %q: %w", clientID, ErrNoSuchClient)
 	}
-	s.mu.Lock()
-	c := s.owner
-	s.mu.Unlock()
+	c := s.ownedBy()
 	if c == nil {
 		return fmt.Errorf("petrel: disconnect %q: %w", clientID, ErrNoSuchClient)
 	}

@@ -219,7 +219,7 @@ func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Con
 }
 
 func (c *Client) authorizeConnection(r *ConnectionRequest) error {
-	for _, h := range c.broker.hooks.admit {
+	for _, h := range c.door.admit {
 		err := c.broker.decideAside(c.context(), h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, r) })
 		if err != nil {
 			return err

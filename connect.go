@@ -25,6 +25,7 @@ type connecting struct {
 	data          []byte // Authentication Data
 	rounds        int    // AUTH packets of the client
 	revocations   uint64 // that there were before it was authenticated
+	policy        uint64 // Broker.policy before the ConnectionAuthorizers were asked
 }
 
 // connect handles a CONNECT (MQTT 5.0, section 3.1) up to the decision of the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 )
 
 // ListenerOptions says what is different for the connections of one listener.
@@ -21,29 +22,42 @@ type ListenerOptions struct {
 	// authenticator must be among Options.Hooks as well.
 	Authenticate []Hook
 
-	// MaximumConnections bounds the connections of this listener, as
-	// [Options.MaximumConnections] bounds those of all together. A refusal
-	// carries 0x97. Zero and negative mean no limit.
+	// Admit are asked about the connections of this listener, after the
+	// ConnectionAuthorizers of [Options.Hooks]. A hook that is more than that must be
+	// among Options.Hooks as well.
+	Admit []ConnectionAuthorizer
+
+	// MaximumConnections bounds the connections of this listener, together with those
+	// of others that have its Name if it is not empty, as [Options.MaximumConnections]
+	// bounds those of all. A refusal carries 0x97. Zero and negative mean no limit.
 	MaximumConnections int
 }
 
 // door is what the connections of one listener have in common.
 type door struct {
 	name         string
+	admit        []ConnectionAuthorizer
 	authenticate []Authenticator
 	methods      map[string]EnhancedAuthenticator
 	maximum      int
-	open         int // connections; guarded by Broker.mu
+	open         *int // connections, counted by name; guarded by Broker.mu
 }
 
 // newDoor checks the options of a listener, as New does those of the broker.
 func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	limit(&o.MaximumConnections, noLimit, noLimit)
-	d := &door{name: o.Name, authenticate: b.hooks.authenticate, methods: b.hooks.methods, maximum: o.MaximumConnections}
+	d := &door{name: o.Name, admit: b.hooks.admit, authenticate: b.hooks.authenticate, methods: b.hooks.methods, maximum: o.MaximumConnections, open: b.openAt(o.Name)}
+	own := newChain()
+	for i, h := range o.Admit {
+		if err := own.addConnectionAuthorizer(h, b.hooks); err != nil {
+			return nil, fmt.Errorf("petrel: ListenerOptions.Admit[%d]: %w", i, err)
+		}
+	}
+	d.admit = slices.Concat(d.admit, own.admit)
 	if o.Authenticate == nil {
 		return d, nil
 	}
-	own := newChain()
+	own = newChain()
 	for i, h := range o.Authenticate {
 		if err := own.addAuthenticator(h, b.hooks); err != nil {
 			return nil, fmt.Errorf("petrel: ListenerOptions.Authenticate[%d]: %w", i, err)
@@ -54,6 +68,29 @@ func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	}
 	d.authenticate, d.methods = own.authenticate, own.methods
 	return d, nil
+}
+
+// openAt counts the connections of a listener with a name, or of one without.
+func (b *Broker) openAt(name string) *int {
+	if name == "" {
+		return new(int)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open[name] == nil {
+		b.open[name] = new(int)
+	}
+	return b.open[name]
+}
+
+// addConnectionAuthorizer adds a hook of a listener, which the broker asks for
+// nothing but whether a connection there is served.
+func (c *chain) addConnectionAuthorizer(h Hook, whole *chain) error {
+	fits, err := c.sort(h)
+	if err == nil && fits > 1 && !whole.has(h) {
+		err = fmt.Errorf("%T is more than a ConnectionAuthorizer, and that would go unnoticed; list it in Options.Hooks as well", h)
+	}
+	return err
 }
 
 // addAuthenticator adds a hook of a listener, which the broker asks for nothing

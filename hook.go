@@ -26,11 +26,12 @@ import (
 type Hook any
 
 // ConnectionAuthorizer decides whether a connection is served, before its client
-// has said who it is, and again when it has. It is asked at up to three stages,
-// see [ConnectionStage], of every connection of every listener.
+// has said who it is, and again when it has. It is asked at up to three stages of
+// every connection of every listener, see [ConnectionStage], and at a fourth by
+// [Broker.Reauthorize]. [ListenerOptions] are for one that is about one listener.
 //
 // A refusal at [StageAccepted] closes the connection and nothing is said; at the
-// other stages CONNACK has its reason code.
+// next two stages CONNACK has its reason code, and at the last one DISCONNECT.
 type ConnectionAuthorizer interface {
 	// AuthorizeConnection refuses with an error. It does not hold up other
 	// connections, nor the listener.

@@ -99,6 +99,7 @@ var houseImports = map[string][]string{
 
 	// For tests, of the repository and of hosts.
 	"internal/brokertest":   {".", "packets", "topics"},
+	"internal/certtest":     {},
 	"petreltest":            {".", "hooks/auth", "listeners", "packets", "topics"},
 	"hooks/store/storetest": {".", "hooks/auth", "internal/brokertest", "packets", "topics"},
 }

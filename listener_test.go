@@ -179,9 +179,73 @@ func TestListenerOptionsThatCannotBeMeant(t *testing.T) {
 			require.True(t, l.isClosed())
 		})
 	}
+	for want, hook := range map[string]petrel.ConnectionAuthorizer{
+		"Admit[0]: it is nil": nil, "is more than a ConnectionAuthorizer": &stages{},
+	} {
+		l := newAcceptor()
+		err := b.ServeListener(l, petrel.ListenerOptions{Admit: []petrel.ConnectionAuthorizer{hook}})
+		require.ErrorContains(t, err, want)
+		require.True(t, l.isClosed())
+	}
 	addr := serveListener(t, b, petrel.ListenerOptions{Authenticate: []petrel.Hook{known}}) // which is asked everywhere
 	p := brokertest.ID("c")
 	p.HasUserName, p.UserName = true, []byte("all")
 	_, code := connectTo(t, addr, p)
 	require.Equal(t, packets.Success, code)
+}
+
+// The ConnectionAuthorizers of a listener are asked about its connections, at every
+// stage, after those of the broker, and about no others.
+func TestListenerConnectionAuthorizers(t *testing.T) {
+	var seen diary
+	note := func(who string) admission {
+		return func(_ context.Context, r *petrel.ConnectionRequest) error {
+			seen.note("%s: %s", who, r.Stage)
+			return nil
+		}
+	}
+	b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{note("broker")}})
+	plain := serveListener(t, b, petrel.ListenerOptions{})
+	own := serveListener(t, b, petrel.ListenerOptions{Admit: []petrel.ConnectionAuthorizer{note("first"), note("second")}})
+	_, code := connectTo(t, plain, brokertest.ID("c"))
+	require.Equal(t, packets.Success, code)
+	require.Equal(t, []string{"broker: accepted", "broker: authenticated"}, seen.take())
+	_, code = connectTo(t, own, brokertest.ID("d"))
+	require.Equal(t, packets.Success, code)
+	require.Equal(t, []string{
+		"broker: accepted", "first: accepted", "second: accepted", "broker: authenticated", "first: authenticated", "second: authenticated",
+	}, seen.take())
+	require.NoError(t, b.Reauthorize(t.Context(), petrel.ByClientID("c")))
+	require.Equal(t, []string{"broker: reauthorized"}, seen.take())
+	require.NoError(t, b.Reauthorize(t.Context(), petrel.ByClientID("d")))
+	require.Equal(t, []string{"broker: reauthorized", "first: reauthorized", "second: reauthorized"}, seen.take())
+}
+
+// Listeners of one name have the limit together, others each for itself.
+func TestListenersOfOneNameShareTheirLimit(t *testing.T) {
+	for _, tt := range []struct {
+		names [2]string
+		want  packets.ReasonCode // of the second connection, by the other listener
+	}{
+		{[2]string{"devices", "devices"}, packets.QuotaExceeded},
+		{[2]string{"devices", "others"}, packets.Success},
+		{[2]string{"", ""}, packets.Success},
+	} {
+		t.Run(tt.names[0]+" and "+tt.names[1], func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{Logger: silent()})
+			var addrs []string
+			for _, name := range tt.names {
+				addrs = append(addrs, serveListener(t, b, petrel.ListenerOptions{Name: name, MaximumConnections: 1}))
+			}
+			first, code := connectTo(t, addrs[0], brokertest.ID("c"))
+			require.Equal(t, packets.Success, code)
+			_, code = connectTo(t, addrs[1], brokertest.ID("d"))
+			require.Equal(t, tt.want, code)
+			require.NoError(t, first.Conn.Close())
+			eventually(t, "there is room", func() bool {
+				_, code := connectTo(t, addrs[1], brokertest.ID("e"))
+				return code == packets.Success || tt.want == packets.Success
+			})
+		})
+	}
 }

@@ -59,14 +59,15 @@ func (b *Broker) sessionsOf(w Who) iter.Seq[*session] {
 // clients that are connected and for those that are not, and is in the [Store]; but
 // messages that only the Store has are looked at when their turn comes to be sent.
 //
+// The ConnectionAuthorizers are asked first whether the clients that are connected
+// may stay, at [StageReauthorized]: one that they refuse is disconnected with the
+// reason code of the refusal, and its session stays.
+//
 // An Authorizer that fails (an error without a reason code, 0x88 or 0x89, a panic, no
 // answer in time) takes nothing away for good: a client that is connected
 // is disconnected with 0x89, and asked about when it comes back, as every session
 // is that is resumed. The error tells of it. The context bounds the whole.
 func (b *Broker) Reauthorize(ctx context.Context, who Who) error {
-	if len(b.hooks.authorize) == 0 {
-		return nil
-	}
 	if !b.enter() {
 		return ErrBrokerClosed
 	}
@@ -76,6 +77,11 @@ func (b *Broker) Reauthorize(ctx context.Context, who Who) error {
 	var failed error
 	n := 0
 	for s := range b.sessionsOf(who) {
+		if c := s.ownedBy(); c != nil {
+			if err := c.reauthorizeConnection(ctx); err != nil && ctx.Err() == nil {
+				c.stop(err)
+			}
+		}
 		done, err := b.reauthorize(ctx, s)
 		if done != nil {
 			after = done
@@ -98,6 +104,9 @@ func (b *Broker) Reauthorize(ctx context.Context, who Who) error {
 }
 
 func (b *Broker) reauthorize(ctx context.Context, s *session) (after *commit, err error) {
+	if len(b.hooks.authorize) == 0 {
+		return nil, nil
+	}
 	s.mu.Lock()
 	c := s.owner
 	if c == nil {

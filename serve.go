@@ -142,7 +142,7 @@ func (b *Broker) countIn(c *Client) error {
 		return ErrBrokerClosed
 	}
 	d := c.door
-	above, aboveHere := len(b.clients)-b.opts.MaximumConnections, d.open-d.maximum
+	above, aboveHere := len(b.clients)-b.opts.MaximumConnections, *d.open-d.maximum
 	switch {
 	case above >= 0:
 		c.surplus = LimitConnections
@@ -153,7 +153,7 @@ func (b *Broker) countIn(c *Client) error {
 		return c.surplus.refusal()
 	}
 	b.clients[c] = struct{}{}
-	d.open++
+	*d.open++
 	b.wg.Add(1)
 	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
 	return nil
@@ -171,7 +171,7 @@ func (b *Broker) dismiss(c *Client) {
 	}
 	b.mu.Lock()
 	delete(b.clients, c)
-	c.door.open--
+	*c.door.open--
 	b.mu.Unlock()
 	b.wg.Done()
 }

@@ -99,6 +99,13 @@ func (t *takeovers) note(now instant) bool {
 	return true
 }
 
+// ownedBy is the connection that the session belongs to, nil if there is none.
+func (s *session) ownedBy() *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owner
+}
+
 // onlineClient is the client that messages are sent to now, nil if there is none.
 func (s *session) onlineClient() *Client {
 	s.mu.Lock()

@@ -64,7 +64,8 @@ type digest [sha256.Size]byte
 // loaded is what the files said at one moment. It never changes.
 type loaded struct {
 	certificate tls.Certificate
-	roots       *x509.CertPool // nil if clients are not asked for certificates
+	authorities []*x509.Certificate
+	roots       *x509.CertPool // of the authorities; nil if clients are not asked for certificates
 	revoked     revocations    // nil without lists
 	clients     digest         // of all that decides about clients
 }
@@ -114,8 +115,8 @@ func (f *CertificateFiles) check() error {
 }
 
 // Reload reads the files again. From its return on each handshake uses what they
-// say now; connections that are open stay, those of clients whose certificate is
-// revoked now too. A TLS session from before is resumed only if authorities and
+// say now. Connections that are open stay; [Certificates.Check] says which of them
+// are of clients that are not trusted any more. A TLS session from before is resumed only if authorities and
 // lists are what they were then. If Reload fails, everything stays as it was, and
 // [Certificates.Failures] counts it.
 func (c *Certificates) Reload() error {
@@ -295,18 +296,17 @@ func (c *Certificates) load(content contents, err error) error {
 	if l.certificate, err = tls.X509KeyPair(content.certificate, content.key); err != nil {
 		return fmt.Errorf("listeners: load certificate %s with key %s: %w", f.Certificate, f.Key, err)
 	}
-	var authorities []*x509.Certificate
 	if f.ClientCA != "" {
-		if authorities, err = parseAuthorities(content.clientCA); err != nil {
+		if l.authorities, err = parseAuthorities(content.clientCA); err != nil {
 			return fmt.Errorf("listeners: load client CA %s: %w", f.ClientCA, err)
 		}
 		l.roots = x509.NewCertPool()
-		for _, a := range authorities {
+		for _, a := range l.authorities {
 			l.roots.AddCert(a)
 		}
 	}
 	if f.CRL != "" {
-		if l.revoked, err = parseRevocations(content.crl, authorities, c.now(), f.TolerateExpiredCRL); err != nil {
+		if l.revoked, err = parseRevocations(content.crl, l.authorities, c.now(), f.TolerateExpiredCRL); err != nil {
 			return fmt.Errorf("listeners: load CRL %s: %w", f.CRL, err)
 		}
 	}

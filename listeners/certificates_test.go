@@ -2,7 +2,6 @@ package listeners_test
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -19,30 +18,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/petrelmq/petrel/internal/certtest"
 	"github.com/petrelmq/petrel/listeners"
 )
-
-// revoke makes a list of serials that is good until next.
-func (a *authority) revoke(t *testing.T, next time.Time, serials ...int64) []byte {
-	t.Helper()
-	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: next.Add(-2 * time.Hour), NextUpdate: next}
-	for _, s := range serials {
-		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
-			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: template.ThisUpdate})
-	}
-	return a.list(t, template)
-}
-
-func (a *authority) list(t *testing.T, template *x509.RevocationList) []byte {
-	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, template, a.cert, a.key)
-	require.NoError(t, err)
-	return pemOf("X509 CRL", der)
-}
-
-func pemOf(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
 
 func soon() time.Time { return time.Now().Add(time.Hour) }
 
@@ -54,23 +32,19 @@ type deployment struct {
 
 // deploy writes the files of a server of ca, which asks clients for certificates
 // of the same.
-func deploy(t *testing.T, ca *authority) *deployment {
+func deploy(t *testing.T, ca *certtest.Authority) *deployment {
 	dir := t.TempDir()
 	d := &deployment{t, listeners.CertificateFiles{
 		Certificate: filepath.Join(dir, "server.crt"), Key: filepath.Join(dir, "server.key"),
 		ClientCA: filepath.Join(dir, "clients.crt"),
 	}}
 	d.serverOf(ca)
-	d.write(d.files.ClientCA, pemOf("CERTIFICATE", ca.cert.Raw))
+	d.write(d.files.ClientCA, ca.PEM())
 	return d
 }
 
-func (d *deployment) serverOf(ca *authority) {
-	cert := ca.issue(d.t, "server")
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	require.NoError(d.t, err)
-	d.write(d.files.Certificate, pemOf("CERTIFICATE", cert.Certificate[0]))
-	d.write(d.files.Key, pemOf("PRIVATE KEY", key))
+func (d *deployment) serverOf(ca *certtest.Authority) {
+	certtest.Save(filepath.Dir(d.files.Key), "server", ca.Issue("server"))
 }
 
 func (d *deployment) crl(list ...[]byte) {
@@ -99,8 +73,8 @@ type visitor struct {
 	certs  *[]tls.Certificate // the one it presents, whatever the server asks for
 }
 
-func (a *authority) visitor(version uint16, certs ...tls.Certificate) visitor {
-	config := a.clientConfig()
+func visitorOf(a *certtest.Authority, version uint16, certs ...tls.Certificate) visitor {
+	config := a.Client()
 	config.MinVersion, config.MaxVersion = version, version
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -163,15 +137,15 @@ func eachTLS(t *testing.T, test func(t *testing.T, version uint16)) {
 }
 
 func TestCertificatesReload(t *testing.T) {
-	before, after := newAuthority(t), newAuthority(t)
+	before, after := certtest.New(), certtest.New()
 	d := deploy(t, before)
 	c := d.load()
 	l, err := listeners.TLS("127.0.0.1:0", c.Config())
 	require.NoError(t, err)
 	closing(t, l)
-	dial := func(ca *authority) (client, server net.Conn, err error) {
-		config := ca.clientConfig()
-		config.Certificates = []tls.Certificate{before.issue(t, "client")}
+	dial := func(ca *certtest.Authority) (client, server net.Conn, err error) {
+		config := ca.Client()
+		config.Certificates = []tls.Certificate{before.Issue("client")}
 		conns, _ := accepting(l)
 		client = tls.Client(closing(t, dialTCP(t, l.Addr().String())), config)
 		server = closing(t, receive(t, conns))
@@ -196,7 +170,7 @@ func TestCertificatesReload(t *testing.T) {
 }
 
 func TestCertificatesReloadThatFails(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.New()
 	for _, tc := range []struct {
 		name  string
 		spoil func(d *deployment) (named string)
@@ -210,7 +184,7 @@ func TestCertificatesReloadThatFails(t *testing.T) {
 			return d.files.Key
 		}},
 		{"the key of another certificate", func(d *deployment) string {
-			_, key := ca.issueFiles(t, "other")
+			_, key := certtest.Save(t.TempDir(), "other", ca.Issue("other"))
 			other, err := os.ReadFile(key)
 			require.NoError(t, err)
 			d.write(d.files.Key, other)
@@ -221,11 +195,11 @@ func TestCertificatesReloadThatFails(t *testing.T) {
 			return d.files.ClientCA
 		}},
 		{"a client CA that is broken", func(d *deployment) string {
-			d.write(d.files.ClientCA, append(pemOf("CERTIFICATE", ca.cert.Raw), pemOf("CERTIFICATE", []byte{1})...))
+			d.write(d.files.ClientCA, append(ca.PEM(), certtest.PEM("CERTIFICATE", []byte{1})...))
 			return d.files.ClientCA
 		}},
 		{"a list that is broken", func(d *deployment) string {
-			d.write(d.files.CRL, pemOf("X509 CRL", []byte{1}))
+			d.write(d.files.CRL, certtest.PEM("X509 CRL", []byte{1}))
 			return d.files.CRL
 		}},
 		{"an empty list file", func(d *deployment) string {
@@ -235,9 +209,9 @@ func TestCertificatesReloadThatFails(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := deploy(t, ca)
-			d.crl(ca.revoke(t, soon(), 7))
+			d.crl(ca.Revoke(soon(), 7))
 			c := d.load()
-			good, bad := ca.visitor(0, ca.issue(t, "client")), ca.visitor(0, ca.issueSerial(t, "revoked", 7))
+			good, bad := visitorOf(ca, 0, ca.Issue("client")), visitorOf(ca, 0, ca.Issue("revoked", certtest.Serial(7)))
 			named := tc.spoil(d)
 			require.ErrorContains(t, c.Reload(), named)
 			require.EqualValues(t, 1, c.Failures())
@@ -253,12 +227,12 @@ func TestCertificatesReloadThatFails(t *testing.T) {
 // A session of before is not resumed when who may come in has changed.
 func TestCertificatesSessions(t *testing.T) {
 	eachTLS(t, func(t *testing.T, version uint16) {
-		ca, other := newAuthority(t), newAuthority(t)
+		ca, other := certtest.New(), certtest.New()
 		d := deploy(t, ca)
-		d.crl(ca.revoke(t, soon()))
+		d.crl(ca.Revoke(soon()))
 		c := d.load()
 		config := c.Config()
-		client := ca.visitor(version, ca.issueSerial(t, "client", 7))
+		client := visitorOf(ca, version, ca.Issue("client", certtest.Serial(7)))
 		client.admitted(t, config, false)
 		client.admitted(t, config, true)
 
@@ -266,55 +240,55 @@ func TestCertificatesSessions(t *testing.T) {
 		require.NoError(t, c.Reload())
 		client.admitted(t, config, true) // nothing has changed that is about clients
 
-		d.crl(ca.revoke(t, soon(), 7))
+		d.crl(ca.Revoke(soon(), 7))
 		require.NoError(t, c.Reload())
 		_, _, err := client.visit(t, config)
 		require.ErrorContains(t, err, "revoked")
-		d.crl(ca.revoke(t, soon()))
+		d.crl(ca.Revoke(soon()))
 		require.NoError(t, c.Reload())
 		client.admitted(t, config, false) // another list: it shows its certificate again
-		d.crl(other.revoke(t, soon()))
-		d.write(d.files.ClientCA, pemOf("CERTIFICATE", other.cert.Raw))
+		d.crl(other.Revoke(soon()))
+		d.write(d.files.ClientCA, other.PEM())
 		require.NoError(t, c.Reload())
 		_, _, err = client.visit(t, config)
 		require.ErrorAs(t, err, new(*tls.CertificateVerificationError))
 
 		// The client does not fail for ever with a session that is good no more.
-		*client.certs = []tls.Certificate{other.issue(t, "client")}
+		*client.certs = []tls.Certificate{other.Issue("client")}
 		client.admitted(t, config, false)
 	})
 }
 
 func TestCertificatesRevocation(t *testing.T) {
-	ca, stranger := newAuthority(t), newAuthority(t)
-	middle := ca.subordinate(t, "middle", 3)
-	leaf := middle.issueSerial(t, "below the middle", 9)
-	leaf.Certificate = append(leaf.Certificate, middle.cert.Raw)
-	direct := ca.issueSerial(t, "direct", 7)
+	ca, stranger := certtest.New(), certtest.New()
+	middle := ca.Subordinate("middle", 3)
+	leaf := middle.Issue("below the middle", certtest.Serial(9))
+	leaf.Certificate = append(leaf.Certificate, middle.Certificate.Raw)
+	direct := ca.Issue("direct", certtest.Serial(7))
 	for _, tc := range []struct {
 		name   string
 		lists  [][]byte
 		client *tls.Certificate
 		want   string // part of the error
 	}{
-		{"not in the list", [][]byte{ca.revoke(t, soon(), 8)}, &direct, ""},
-		{"in the list", [][]byte{ca.revoke(t, soon(), 8, 7)}, &direct, "revoked"},
-		{"in the second list of the issuer", [][]byte{ca.revoke(t, soon()), ca.revoke(t, soon(), 7)}, &direct, "revoked"},
-		{"in the list of another issuer of that name", [][]byte{ca.revoke(t, soon()), middle.revoke(t, soon(), 7)}, &direct, ""},
-		{"no list of the issuer", [][]byte{middle.revoke(t, soon())}, &direct, "no current revocation list"},
-		{"below an intermediate", [][]byte{ca.revoke(t, soon()), middle.revoke(t, soon())}, &leaf, ""},
-		{"below an intermediate, revoked", [][]byte{ca.revoke(t, soon()), middle.revoke(t, soon(), 9)}, &leaf, "revoked"},
-		{"below an intermediate that is revoked", [][]byte{ca.revoke(t, soon(), 3), middle.revoke(t, soon())}, &leaf, "revoked"},
-		{"no list of the intermediate", [][]byte{ca.revoke(t, soon(), 9)}, &leaf, "no current revocation list"},
-		{"no list of the root", [][]byte{middle.revoke(t, soon())}, &leaf, "no current revocation list"},
-		{"no certificate", [][]byte{ca.revoke(t, soon())}, nil, "didn't provide a certificate"},
+		{"not in the list", [][]byte{ca.Revoke(soon(), 8)}, &direct, ""},
+		{"in the list", [][]byte{ca.Revoke(soon(), 8, 7)}, &direct, "revoked"},
+		{"in the second list of the issuer", [][]byte{ca.Revoke(soon()), ca.Revoke(soon(), 7)}, &direct, "revoked"},
+		{"in the list of another issuer of that name", [][]byte{ca.Revoke(soon()), middle.Revoke(soon(), 7)}, &direct, ""},
+		{"no list of the issuer", [][]byte{middle.Revoke(soon())}, &direct, "no current revocation list"},
+		{"below an intermediate", [][]byte{ca.Revoke(soon()), middle.Revoke(soon())}, &leaf, ""},
+		{"below an intermediate, revoked", [][]byte{ca.Revoke(soon()), middle.Revoke(soon(), 9)}, &leaf, "revoked"},
+		{"below an intermediate that is revoked", [][]byte{ca.Revoke(soon(), 3), middle.Revoke(soon())}, &leaf, "revoked"},
+		{"no list of the intermediate", [][]byte{ca.Revoke(soon(), 9)}, &leaf, "no current revocation list"},
+		{"no list of the root", [][]byte{middle.Revoke(soon())}, &leaf, "no current revocation list"},
+		{"no certificate", [][]byte{ca.Revoke(soon())}, nil, "didn't provide a certificate"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := deploy(t, ca)
 			d.crl(tc.lists...)
 			var v visitor
-			if v = ca.visitor(0); tc.client != nil {
-				v = ca.visitor(0, *tc.client)
+			if v = visitorOf(ca, 0); tc.client != nil {
+				v = visitorOf(ca, 0, *tc.client)
 			}
 			if tc.want == "" {
 				v.admitted(t, d.load().Config(), false)
@@ -327,29 +301,29 @@ func TestCertificatesRevocation(t *testing.T) {
 
 	t.Run("der", func(t *testing.T) {
 		d := deploy(t, ca)
-		block, _ := pem.Decode(ca.revoke(t, soon(), 7))
+		block, _ := pem.Decode(ca.Revoke(soon(), 7))
 		d.crl(block.Bytes)
-		_, _, err := ca.visitor(0, direct).visit(t, d.load().Config())
+		_, _, err := visitorOf(ca, 0, direct).visit(t, d.load().Config())
 		require.ErrorContains(t, err, "revoked")
 	})
 
 	delta := pkix.Extension{Id: []int{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}
 	critical := func(list, entry []pkix.Extension) []byte {
-		return ca.list(t, &x509.RevocationList{
+		return ca.List(&x509.RevocationList{
 			Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: soon(), ExtraExtensions: list,
 			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(1), RevocationTime: time.Now(), ExtraExtensions: entry}},
 		})
 	}
 	forged := *stranger
-	forged.cert = &x509.Certificate{RawSubject: ca.cert.RawSubject, Subject: ca.cert.Subject, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
+	forged.Certificate = &x509.Certificate{RawSubject: ca.Certificate.RawSubject, Subject: ca.Certificate.Subject, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
 	for name, tc := range map[string]struct {
 		list []byte
 		want string
 	}{
 		"a delta list":                     {critical([]pkix.Extension{delta}, nil), "2.5.29.27"},
 		"an entry of another issuer":       {critical(nil, []pkix.Extension{{Id: []int{2, 5, 29, 29}, Critical: true, Value: []byte{0x30, 0}}}), "2.5.29.29"},
-		"a list that somebody else signed": {forged.revoke(t, soon()), "not signed by"},
-		"a list that is out of date":       {ca.revoke(t, time.Now().Add(-time.Minute)), "should have been updated"},
+		"a list that somebody else signed": {forged.Revoke(soon()), "not signed by"},
+		"a list that is out of date":       {ca.Revoke(time.Now().Add(-time.Minute)), "should have been updated"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t, ca)
@@ -364,19 +338,19 @@ func TestCertificatesRevocation(t *testing.T) {
 func TestCertificatesListRunsOut(t *testing.T) {
 	for _, tolerate := range []bool{false, true} {
 		t.Run(map[bool]string{false: "refused", true: "tolerated"}[tolerate], func(t *testing.T) {
-			ca := newAuthority(t)
+			ca := certtest.New()
 			d := deploy(t, ca)
-			d.crl(ca.revoke(t, time.Now().Add(time.Minute), 8))
+			d.crl(ca.Revoke(time.Now().Add(time.Minute), 8))
 			now := time.Now()
 			d.files.TolerateExpiredCRL = tolerate
 			d.files.Base = &tls.Config{Time: func() time.Time { return now }}
 			config := d.load().Config()
-			client := ca.visitor(0, ca.issueSerial(t, "client", 7))
+			client := visitorOf(ca, 0, ca.Issue("client", certtest.Serial(7)))
 			client.admitted(t, config, false)
 			now = now.Add(2 * time.Minute)
 			if tolerate {
 				client.admitted(t, config, true)
-				_, _, err := ca.visitor(0, ca.issueSerial(t, "revoked", 8)).visit(t, config)
+				_, _, err := visitorOf(ca, 0, ca.Issue("revoked", certtest.Serial(8))).visit(t, config)
 				require.ErrorContains(t, err, "revoked")
 				return
 			}
@@ -387,22 +361,22 @@ func TestCertificatesListRunsOut(t *testing.T) {
 }
 
 func TestCertificatesOptional(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.New()
 	d := deploy(t, ca)
-	d.crl(ca.revoke(t, soon(), 7))
+	d.crl(ca.Revoke(soon(), 7))
 	d.files.OptionalClientCertificate = true
 	config := d.load().Config()
-	_, _, err := ca.visitor(0).visit(t, config)
+	_, _, err := visitorOf(ca, 0).visit(t, config)
 	require.NoError(t, err, "no certificate")
-	ca.visitor(0, ca.issue(t, "client")).admitted(t, config, false)
-	_, _, err = ca.visitor(0, ca.issueSerial(t, "revoked", 7)).visit(t, config)
+	visitorOf(ca, 0, ca.Issue("client")).admitted(t, config, false)
+	_, _, err = visitorOf(ca, 0, ca.Issue("revoked", certtest.Serial(7))).visit(t, config)
 	require.ErrorContains(t, err, "revoked")
-	_, _, err = ca.visitor(0, newAuthority(t).issue(t, "stranger")).visit(t, config)
+	_, _, err = visitorOf(ca, 0, certtest.New().Issue("stranger")).visit(t, config)
 	require.ErrorAs(t, err, new(*tls.CertificateVerificationError))
 }
 
 func TestCertificatesBase(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.New()
 	d := deploy(t, ca)
 	refused := errors.New("refused by the host")
 	asked := 0
@@ -410,9 +384,9 @@ func TestCertificatesBase(t *testing.T) {
 		asked++
 		return refused
 	}}
-	d.crl(ca.revoke(t, soon()))
+	d.crl(ca.Revoke(soon()))
 	config := d.load().Config("http/1.1")
-	client := ca.visitor(0, ca.issue(t, "client"))
+	client := visitorOf(ca, 0, ca.Issue("client"))
 	client.config.NextProtos = []string{"mqtt"}
 	_, _, err := client.visit(t, config)
 	require.ErrorContains(t, err, "mqtt", "ALPN is what Config was asked for")
@@ -420,7 +394,7 @@ func TestCertificatesBase(t *testing.T) {
 	_, _, err = client.visit(t, config)
 	require.ErrorIs(t, err, refused)
 	require.Equal(t, 1, asked)
-	old := ca.visitor(tls.VersionTLS12, ca.issue(t, "client"))
+	old := visitorOf(ca, tls.VersionTLS12, ca.Issue("client"))
 	_, _, err = old.visit(t, config)
 	require.ErrorContains(t, err, "version")
 
@@ -442,7 +416,7 @@ func TestCertificatesBase(t *testing.T) {
 }
 
 func TestCertificatesWatch(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.New()
 	d := deploy(t, ca)
 	c := d.load()
 	synctest.Test(t, func(t *testing.T) {
@@ -494,7 +468,7 @@ func TestCertificatesWatch(t *testing.T) {
 }
 
 func TestCertificatesWatchNever(t *testing.T) {
-	d := deploy(t, newAuthority(t))
+	d := deploy(t, certtest.New())
 	c := d.load()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)

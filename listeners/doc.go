@@ -19,7 +19,9 @@
 //
 // [Certificates] are those of a TLS or wss listener, with a client CA and
 // revocation lists, from files that are read again by [Certificates.Reload] or
-// when [Certificates.Watch] sees that they have changed. Open connections stay.
+// when [Certificates.Watch] sees that they have changed. Open connections stay;
+// by [Certificates.Check] a broker finds those of clients that are not trusted any
+// more.
 //
 // # WebSocket
 //

@@ -17,6 +17,7 @@ import (
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/limit"
 	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/internal/certtest"
 	"github.com/petrelmq/petrel/listeners"
 	"github.com/petrelmq/petrel/packets"
 )
@@ -104,8 +105,8 @@ func webSocketOver(t *testing.T, conn net.Conn) net.Conn {
 // A ConnectionAuthorizer is asked about the client, not about its proxy, at every
 // stage and whatever the client speaks.
 func TestConnectionAuthorizerBehindAProxy(t *testing.T) {
-	ca := newAuthority(t)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "server")}}
+	ca := certtest.New()
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.Issue("server")}}
 	onWebSocket := func(config *tls.Config) func(net.Listener) net.Listener {
 		return func(inner net.Listener) net.Listener {
 			l, err := listeners.NewWebSocketListener(inner, listeners.WebSocketOptions{TLSConfig: config, AllowAnyOrigin: true})
@@ -113,7 +114,7 @@ func TestConnectionAuthorizerBehindAProxy(t *testing.T) {
 			return l
 		}
 	}
-	encrypted := func(_ *testing.T, c net.Conn) net.Conn { return tls.Client(c, ca.clientConfig()) }
+	encrypted := func(_ *testing.T, c net.Conn) net.Conn { return tls.Client(c, ca.Client()) }
 	behind := func(stages ...string) string {
 		return strings.Join(stages, " 192.0.2.1 by proxy, ") + " 192.0.2.1 by proxy"
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
 	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/internal/certtest"
 	"github.com/petrelmq/petrel/listeners"
 	"github.com/petrelmq/petrel/packets"
 )
@@ -155,8 +156,8 @@ func TestProxyProtocolPeerThroughABroker(t *testing.T) {
 			return nil
 		}), auth.AllowAll{},
 	}})
-	ca := newAuthority(t)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "server")}}
+	ca := certtest.New()
+	serverTLS := &tls.Config{Certificates: []tls.Certificate{ca.Issue("server")}}
 	ws := listeners.NewWebSocket(listeners.WebSocketOptions{TrustedProxies: loopback})
 	plain := func(c net.Conn) net.Conn { return c }
 	for _, test := range []struct {
@@ -168,7 +169,7 @@ func TestProxyProtocolPeerThroughABroker(t *testing.T) {
 	}{
 		{"plain", func(l net.Listener) { _ = b.Serve(l) }, plain, false, ""},
 		{"TLS", func(l net.Listener) { _ = b.Serve(tls.NewListener(l, serverTLS)) },
-			func(c net.Conn) net.Conn { return tls.Client(c, ca.clientConfig()) }, true, ""},
+			func(c net.Conn) net.Conn { return tls.Client(c, ca.Client()) }, true, ""},
 		{"WebSocket", func(l net.Listener) {
 			go func() { _ = b.Serve(ws) }()
 			_ = http.Serve(l, ws)

@@ -5,7 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
+	"iter"
 	"sync"
 	"time"
 )
@@ -132,16 +132,12 @@ func (r revocations) check(chains [][]*x509.Certificate, now time.Time, tolerate
 }
 
 func (r revocations) checkChain(chain []*x509.Certificate, now time.Time, tolerateExpired bool) error {
+	if err := r.checkRevoked(chain); err != nil {
+		return err
+	}
 	for i, c := range chain[:len(chain)-1] {
 		current := false
-		serial := string(c.SerialNumber.Bytes())
-		for l := range slices.Values(r[string(c.RawIssuer)]) {
-			if !l.signedBy(chain[i+1]) {
-				continue
-			}
-			if _, revoked := l.serials[serial]; revoked {
-				return fmt.Errorf("listeners: the certificate of %s with serial %x is revoked", c.Subject, c.SerialNumber)
-			}
+		for l := range r.of(c, chain[i+1]) {
 			current = current || tolerateExpired || !l.expired(now)
 		}
 		if !current {
@@ -149,4 +145,27 @@ func (r revocations) checkChain(chain []*x509.Certificate, now time.Time, tolera
 		}
 	}
 	return nil
+}
+
+// checkRevoked refuses a chain with a revoked certificate, whatever the age of lists.
+func (r revocations) checkRevoked(chain []*x509.Certificate) error {
+	for i, c := range chain[:len(chain)-1] {
+		for l := range r.of(c, chain[i+1]) {
+			if _, revoked := l.serials[string(c.SerialNumber.Bytes())]; revoked {
+				return fmt.Errorf("listeners: the certificate of %s with serial %x is revoked", c.Subject, c.SerialNumber)
+			}
+		}
+	}
+	return nil
+}
+
+// of yields the lists that may have c in them: those that its issuer has signed.
+func (r revocations) of(c, issuer *x509.Certificate) iter.Seq[*revocationList] {
+	return func(yield func(*revocationList) bool) {
+		for _, l := range r[string(c.RawIssuer)] {
+			if l.signedBy(issuer) && !yield(l) {
+				return
+			}
+		}
+	}
 }

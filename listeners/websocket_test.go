@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/websocket"
 
+	"github.com/petrelmq/petrel/internal/certtest"
 	"github.com/petrelmq/petrel/listeners"
 )
 
@@ -59,10 +60,10 @@ func TestWebSocketListenAddressInUse(t *testing.T) {
 }
 
 func TestWebSocketListenTLS(t *testing.T) {
-	ca := newAuthority(t)
+	ca := certtest.New()
 	l, err := listeners.WebSocketListen("127.0.0.1:0", listeners.WebSocketOptions{
 		TLSConfig: &tls.Config{
-			Certificates: []tls.Certificate{ca.issue(t, "server")},
+			Certificates: []tls.Certificate{ca.Issue("server")},
 			NextProtos:   []string{"h2", "http/1.1"},
 		},
 	})
@@ -71,7 +72,7 @@ func TestWebSocketListenTLS(t *testing.T) {
 
 	conns, _ := accepting(l)
 	url := "wss://" + l.Addr().String() + "/mqtt"
-	config := ca.clientConfig()
+	config := ca.Client()
 	config.NextProtos = []string{"h2", "http/1.1"}
 	client := closing(t, dialWebSocket(t, url, config))
 	server := closing(t, receive(t, conns))
@@ -81,7 +82,7 @@ func TestWebSocketListenTLS(t *testing.T) {
 	require.NotNil(t, server.(requester).Request().TLS)
 	exchange(t, client, server)
 
-	testListener(t, l, func(t *testing.T) net.Conn { return dialWebSocket(t, url, ca.clientConfig()) })
+	testListener(t, l, func(t *testing.T) net.Conn { return dialWebSocket(t, url, ca.Client()) })
 }
 
 type requester interface{ Request() *http.Request }

@@ -3,25 +3,17 @@
 package main_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/pbkdf2"
-	"crypto/rand"
 	"crypto/sha512"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,31 +28,6 @@ func passwordLine(t *testing.T, user, password string) string {
 	key, err := pbkdf2.Key(sha512.New, password, salt, 101, 64)
 	require.NoError(t, err)
 	return fmt.Sprintf("%s:$7$101$%s$%s\n", user, base64.StdEncoding.EncodeToString(salt), base64.StdEncoding.EncodeToString(key))
-}
-
-// certify writes a certificate for 127.0.0.1 and its key, and returns the pool
-// that trusts it.
-func certify(t *testing.T, dir string) *x509.CertPool {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	save := func(name, kind string, b []byte) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600))
-	}
-	save("server.crt", "CERTIFICATE", der)
-	save("server.key", "PRIVATE KEY", keyDER)
-	certificate, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	pool := x509.NewCertPool()
-	pool.AddCert(certificate)
-	return pool
 }
 
 // login connects with MQTT 5.0 and returns the client and the code of CONNACK.
@@ -93,7 +60,7 @@ func site(t *testing.T) (dir, config string) {
 
 func TestUsersRightsAndTLSFromFiles(t *testing.T) {
 	dir, config := site(t)
-	pool := certify(t, dir)
+	a := certify(t, dir)
 	p := start(t, "-config", config)
 	tcp := p.said(fmt.Sprintf(listening, "tcp"))
 	secure := p.said(fmt.Sprintf(listening, "tls"))
@@ -102,7 +69,7 @@ func TestUsersRightsAndTLSFromFiles(t *testing.T) {
 	assert.Equal(t, packets.NotAuthorized, code)
 	_, code = login(t, dial(t, tcp), "anna", "guessed")
 	assert.Equal(t, packets.BadUserNameOrPassword, code)
-	conn, err := tls.Dial("tcp", secure, &tls.Config{RootCAs: pool})
+	conn, err := tls.Dial("tcp", secure, a.Client())
 	require.NoError(t, err)
 	anna, code := login(t, conn, "anna", "secret")
 	require.Equal(t, packets.Success, code)
@@ -126,12 +93,12 @@ func TestHangupReloadsTheFiles(t *testing.T) {
 	passwords := filepath.Join(dir, "passwords")
 	both := passwordLine(t, "anna", "secret") + passwordLine(t, "otto", "new")
 	require.NoError(t, os.WriteFile(passwords, []byte(both), 0o600))
-	pool := certify(t, dir)
+	a := certify(t, dir)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	p.said(`msg=(reloaded)`)
 	_, code = login(t, dial(t, tcp), "otto", "new")
 	assert.Equal(t, packets.Success, code)
-	conn, err := tls.Dial("tcp", secure, &tls.Config{RootCAs: pool})
+	conn, err := tls.Dial("tcp", secure, a.Client())
 	require.NoError(t, err, "the new certificate")
 	conn.Close()
 

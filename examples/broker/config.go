@@ -27,6 +27,8 @@ type config struct {
 	tlsFiles        tlsFiles                   // of all listeners that have none of their own
 	anonymous       policy
 	certificateName certificateName
+	outlive         bool // a connection may outlive the certificate of its client
+	peerUserName    peerUserName
 	passwords       string // file
 	acl             string // file
 	scram           scramFiles
@@ -46,6 +48,7 @@ type tlsFiles struct {
 
 	optional bool // a client may have no certificate
 	expired  bool // a revocation list may be past its next update
+	stay     bool // of clients that are connected, those that are not trusted any more stay
 }
 
 // scramFiles are the names of the file of credentials, and of one with the key

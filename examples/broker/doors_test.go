@@ -53,7 +53,7 @@ func webSocketOver(t *testing.T, conn net.Conn, origin string) (net.Conn, error)
 // TestEveryDoor connects by every kind of listener of one configuration.
 func TestEveryDoor(t *testing.T) {
 	dir := t.TempDir()
-	a := newAuthority(t, dir)
+	a := certify(t, dir)
 	socket := filepath.Join(dir, "mqtt.sock")
 	p := start(t, "-config", configured(t, dir, `{
 		"listeners": {
@@ -81,7 +81,7 @@ func TestEveryDoor(t *testing.T) {
 		return c
 	}
 	secured := func(conn net.Conn) net.Conn {
-		config := a.client()
+		config := a.Client()
 		config.ServerName = "127.0.0.1"
 		return tls.Client(conn, config)
 	}
@@ -130,7 +130,7 @@ func TestLocalIsWhoTheProxySays(t *testing.T) {
 // TestInheritedSockets starts the broker as systemd does.
 func TestInheritedSockets(t *testing.T) {
 	dir := t.TempDir()
-	newAuthority(t, dir)
+	certify(t, dir)
 	activated := func(names, config string) (*process, []string) {
 		var files []*os.File
 		var addrs []string
@@ -159,6 +159,15 @@ func TestInheritedSockets(t *testing.T) {
 	for _, addr := range []string{addrs[0], addrs[2]} {
 		assert.Equal(t, welcome, answer(t, dial(t, addr)))
 	}
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	assert.Equal(t, 0, p.wait())
+
+	p, addrs = activated("mqtt:mqtt", `{"listeners": {"ws": [], "tcp": [{"systemd": "mqtt", "maximumConnections": 1}]}}`)
+	p.said(`address=` + addrs[1] + ` name=mqtt`)
+	_, code := login(t, dial(t, addrs[0]), "", "")
+	require.Equal(t, packets.Success, code)
+	_, code = login(t, dial(t, addrs[1]), "", "")
+	assert.Equal(t, packets.QuotaExceeded, code, "the sockets of a listener have their limit together")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	assert.Equal(t, 0, p.wait())
 

@@ -115,6 +115,9 @@ func (f *file) doors(path string, into doorList) error {
 		if err := f.value(d.at, target); err != nil {
 			return err
 		}
+		if d.label == "" {
+			d.label = d.systemd // so that its sockets have their limit together
+		}
 		*into.list = append(*into.list, d)
 	}
 	at = f.start()

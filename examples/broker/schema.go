@@ -38,13 +38,15 @@ func (c *config) keys() keys {
 		},
 		"tls": c.tlsFiles.keys(),
 		"authentication": keys{
-			"anonymous":       &c.anonymous,
-			"passwordFile":    &c.passwords,
-			"aclFile":         &c.acl,
-			"certificateName": &c.certificateName,
-			"scram":           keys{"file": &c.scram.file, "saltKeyFile": &c.scram.saltKeyFile},
-			"jwt":             c.jwt.keys(),
-			"http":            c.site.keys(),
+			"anonymous":          &c.anonymous,
+			"passwordFile":       &c.passwords,
+			"aclFile":            &c.acl,
+			"certificateName":    &c.certificateName,
+			"outliveCertificate": &c.outlive,
+			"peerUserName":       &c.peerUserName,
+			"scram":              keys{"file": &c.scram.file, "saltKeyFile": &c.scram.saltKeyFile},
+			"jwt":                c.jwt.keys(),
+			"http":               c.site.keys(),
 		},
 		"connectRates": func() keys {
 			c.rates = new(limit.Options)
@@ -98,6 +100,7 @@ func (f *tlsFiles) keys() keys {
 		"crl":                       &f.crl,
 		"optionalClientCertificate": &f.optional,
 		"tolerateExpiredCRL":        &f.expired,
+		"keepRevoked":               &f.stay,
 	}
 }
 

@@ -124,15 +124,24 @@ func (a *access) options(d *door, c *config) petrel.ListenerOptions {
 		case bySCRAM:
 			hooks = append(hooks, a.scram)
 		case byCertificate:
-			any = append(any, auth.Certificate{Name: certificateNames[c.certificateName], BelieveProxy: !d.secure})
+			any = append(any, auth.Certificate{Name: certificateNames[c.certificateName], BelieveProxy: !d.secure, Outlive: c.outlive})
 		case byPeerUser:
-			any = append(any, auth.PeerUser{})
+			any = append(any, auth.PeerUser{Name: peerUserNames[c.peerUserName]})
 		}
 	}
 	e.known = auth.AnyOf(any...)
 	return petrel.ListenerOptions{
-		Name: d.label, MaximumConnections: d.connections, Authenticate: append(hooks, e),
+		Name: d.label, MaximumConnections: d.connections, Authenticate: append(hooks, e), Admit: a.admit(d, c),
 	}
+}
+
+// admit has a reload reach the clients of a listener that are connected.
+func (a *access) admit(d *door, c *config) []petrel.ConnectionAuthorizer {
+	files := d.certificates(c)
+	if !d.secure || files.clientCA == "" || files.stay {
+		return nil
+	}
+	return []petrel.ConnectionAuthorizer{auth.TrustedCertificate{Check: a.certificates[files].Check}}
 }
 
 // entrance admits the clients of a listener: those whom one of its ways knows,
@@ -166,6 +175,19 @@ func (n *certificateName) UnmarshalText(text []byte) error {
 	*n = certificateName(text)
 	if *n == "" || certificateNames[*n] == nil {
 		return fmt.Errorf("%q is none of commonName, dnsName, emailAddress, uri", text)
+	}
+	return nil
+}
+
+// peerUserName says what the identity of a user of this machine is.
+type peerUserName string
+
+var peerUserNames = map[peerUserName]func(petrel.Credentials) (string, error){"": nil, "uid": nil, "userName": auth.UserName}
+
+func (n *peerUserName) UnmarshalText(text []byte) error {
+	*n = peerUserName(text)
+	if _, known := peerUserNames[*n]; *n == "" || !known {
+		return fmt.Errorf("%q is none of uid, userName", text)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -72,34 +73,6 @@ func TestWaysOfEachListener(t *testing.T) {
 	}
 }
 
-// A client is whom its certificate names, until it is revoked.
-func TestCertificatesAsIdentity(t *testing.T) {
-	dir := t.TempDir()
-	a := newAuthority(t, dir)
-	save(t, dir, "acl", whoami)
-	p := start(t, "-config", configured(t, dir, `{
-		"listeners": {"tcp": [], "ws": [], "tls": [{"address": "127.0.0.1:0", "authenticateBy": ["certificate"], "anonymous": "none"}]},
-		"tls": {"certificate": "server.crt", "key": "server.key", "clientCA": "ca.crt", "crl": "crl.pem", "optionalClientCertificate": true},
-		"authentication": {"aclFile": "acl"}
-	}`))
-	addr := p.said(fmt.Sprintf(listening, "tls"))
-	pump := a.issue("pump-7")
-	c, code := login(t, dialTLS(t, addr, a.client(pump)), "", "")
-	require.Equal(t, packets.Success, code)
-	assert.True(t, isKnownAs(c, "pump-7"))
-	assert.False(t, isKnownAs(c, "pump-8"))
-	_, code = login(t, dialTLS(t, addr, a.client()), "", "")
-	assert.Equal(t, packets.NotAuthorized, code)
-
-	a.revoke(a.serial)
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	p.said(`msg=(reloaded)`)
-	revoked := dialTLS(t, addr, a.client(pump))
-	_, err := revoked.Read(make([]byte, 1)) // in TLS 1.3 the server refuses after the handshake
-	assert.ErrorContains(t, err, "bad certificate")
-	c.ExpectNothing() // who is connected stays
-}
-
 // A proxy that ends TLS says whose certificate it has verified (PROXY protocol,
 // version 2, section 2.2.6).
 func TestCertificatesThatAProxyHasVerified(t *testing.T) {
@@ -126,21 +99,26 @@ func TestCertificatesThatAProxyHasVerified(t *testing.T) {
 	assert.Equal(t, packets.NotAuthorized, code, "the proxy has not verified it")
 }
 
+// A user of this machine is known by its number, or by its name.
 func TestUsersOfTheMachineAsIdentity(t *testing.T) {
-	dir := t.TempDir()
-	save(t, dir, "acl", whoami)
-	socket := filepath.Join(dir, "mqtt.sock")
-	p := start(t, "-config", configured(t, dir, `{
-		"listeners": {"tcp": [], "ws": [], "unix": [{"address": "`+socket+`", "authenticateBy": ["peerUser"], "anonymous": "none"}]},
-		"authentication": {"aclFile": "acl"}
-	}`))
-	p.said(fmt.Sprintf(listening, "unix"))
-	conn, err := net.Dial("unix", socket)
+	me, err := user.Current()
 	require.NoError(t, err)
-	c, code := login(t, conn, "", "")
-	require.Equal(t, packets.Success, code)
-	assert.True(t, isKnownAs(c, "uid:"+strconv.Itoa(os.Getuid())))
-	assert.False(t, isKnownAs(c, "uid:12345"))
+	for key, want := range map[string]string{"": "uid:" + me.Uid, `, "peerUserName": "uid"`: "uid:" + me.Uid, `, "peerUserName": "userName"`: me.Username} {
+		dir := t.TempDir()
+		save(t, dir, "acl", whoami)
+		socket := filepath.Join(dir, "mqtt.sock")
+		p := start(t, "-config", configured(t, dir, `{
+			"listeners": {"tcp": [], "ws": [], "unix": [{"address": "`+socket+`", "authenticateBy": ["peerUser"], "anonymous": "none"}]},
+			"authentication": {"aclFile": "acl"`+key+`}
+		}`))
+		p.said(fmt.Sprintf(listening, "unix"))
+		conn, err := net.Dial("unix", socket)
+		require.NoError(t, err)
+		c, code := login(t, conn, "", "")
+		require.Equal(t, packets.Success, code)
+		assert.True(t, isKnownAs(c, want), key)
+		assert.False(t, isKnownAs(c, "uid:12345"), key)
+	}
 }
 
 // token makes a JSON Web Token that is signed with Ed25519.

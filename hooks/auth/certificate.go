@@ -2,16 +2,21 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/packets"
 )
 
-var _ petrel.Authenticator = Certificate{}
+var (
+	_ petrel.Authenticator        = Certificate{}
+	_ petrel.ConnectionAuthorizer = TrustedCertificate{}
+)
 
 // Certificate is a [petrel.Authenticator] that admits clients with a certificate
 // that TLS has verified, and makes what the certificate names their identity. All
@@ -21,7 +26,9 @@ var _ petrel.Authenticator = Certificate{}
 // else there.
 //
 // Whose certificates are good, and which are revoked, the listener decides, see
-// listeners.Certificates.
+// listeners.Certificates; [TrustedCertificate] has that reach clients that are
+// connected. One whose certificate ends meanwhile is disconnected then, as it is
+// with other credentials that end.
 type Certificate struct {
 	// Name returns the identity that a certificate names. Nil means [CommonName];
 	// [DNSName], [EmailAddress] and [URI] are others.
@@ -31,6 +38,10 @@ type Certificate struct {
 	// protocol, that it has verified their certificate. Of that nothing is known
 	// but the common name, which is their identity whatever Name is.
 	BelieveProxy bool
+
+	// Outlive lets a connection outlive the certificate with which it began. The
+	// client is refused when it connects again.
+	Outlive bool
 }
 
 // Authenticate admits the client if its certificate was verified.
@@ -44,9 +55,29 @@ func (c Certificate) Authenticate(_ context.Context, r *petrel.ConnectRequest) e
 		err = errors.New("auth: the name in the certificate of the client is not UTF-8")
 	default:
 		r.Identity = name
+		if r.Peer.TLS != nil && !c.Outlive {
+			r.Expires = endOf(r.Peer.TLS.VerifiedChains)
+		}
 		return nil
 	}
 	return &packets.Error{Code: packets.NotAuthorized, Detail: "certificate", Err: err}
+}
+
+// endOf is when the last of the chains has a certificate that ends. It is zero
+// without chains.
+func endOf(chains [][]*x509.Certificate) (last time.Time) {
+	for _, chain := range chains {
+		end := chain[0].NotAfter
+		for _, c := range chain {
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+		if end.After(last) {
+			last = end
+		}
+	}
+	return last
 }
 
 func (c Certificate) nameOf(p *petrel.Peer) (string, error) {
@@ -90,4 +121,37 @@ func theOne(what string, list []string) (string, error) {
 		return "", fmt.Errorf("auth: the certificate of the client has %d of a %s, not 1", len(list), what)
 	}
 	return list[0], nil
+}
+
+// TrustedCertificate is a [petrel.ConnectionAuthorizer] by which clients stay no
+// longer than their certificate is trusted: it refuses them with
+// [packets.NotAuthorized] when they connect, and [petrel.Broker.Reauthorize] then
+// disconnects those that are connected. It is for the listener whose certificates it
+// asks, see [petrel.ListenerOptions]:
+//
+//	certificates, err := listeners.LoadCertificates(files)
+//	...
+//	petrel.ListenerOptions{Admit: []petrel.ConnectionAuthorizer{auth.TrustedCertificate{Check: certificates.Check}}}
+//	...
+//	if err := certificates.Reload(); err == nil {
+//		err = broker.Reauthorize(ctx, petrel.Everybody())
+//	}
+//
+// Without it clients stay that have been revoked, since nothing looks at them again.
+type TrustedCertificate struct {
+	// Check reports why the client at the other end is not trusted any more, such as
+	// the method of listeners.Certificates. It is not asked about connections
+	// without TLS.
+	Check func(*tls.ConnectionState) error
+}
+
+// AuthorizeConnection refuses the client if its certificate is not trusted.
+func (t TrustedCertificate) AuthorizeConnection(_ context.Context, r *petrel.ConnectionRequest) error {
+	if r.Connect == nil || r.Peer.TLS == nil { // the handshake has just been, or is still to come
+		return nil
+	}
+	if err := t.Check(r.Peer.TLS); err != nil {
+		return &packets.Error{Code: packets.NotAuthorized, Detail: "certificate", Err: err}
+	}
+	return nil
 }

@@ -5,13 +5,18 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"net"
 	"net/url"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/internal/brokertest"
+	"github.com/petrelmq/petrel/internal/certtest"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -70,6 +75,113 @@ func TestCertificate(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Equal(t, tc.want, r.Identity)
+		})
+	}
+}
+
+// The credentials of a client end with the certificates that vouch for it: those of
+// the chain that lasts longest.
+func TestCertificateEnds(t *testing.T) {
+	at := func(hour int) time.Time { return time.Date(2030, 1, 1, hour, 0, 0, 0, time.UTC) }
+	chain := func(hours ...int) (list []*x509.Certificate) {
+		for _, h := range hours {
+			list = append(list, &x509.Certificate{Subject: pkix.Name{CommonName: "pump"}, NotAfter: at(h)})
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		name   string
+		hook   auth.Certificate
+		chains [][]*x509.Certificate
+		want   time.Time
+	}{
+		{"its own ends first", auth.Certificate{}, [][]*x509.Certificate{chain(1, 2, 3)}, at(1)},
+		{"that of an authority ends first", auth.Certificate{}, [][]*x509.Certificate{chain(3, 1, 2)}, at(1)},
+		{"two chains", auth.Certificate{}, [][]*x509.Certificate{chain(5, 1), chain(5, 4), chain(5, 2)}, at(4)},
+		{"outlived", auth.Certificate{Outlive: true}, [][]*x509.Certificate{chain(1)}, time.Time{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			state := &tls.ConnectionState{PeerCertificates: tc.chains[0][:1], VerifiedChains: tc.chains}
+			r := petrel.ConnectRequest{Peer: petrel.Peer{TLS: state}}
+			require.NoError(t, tc.hook.Authenticate(t.Context(), &r))
+			require.Equal(t, tc.want, r.Expires)
+		})
+	}
+	believed := petrel.ConnectRequest{Peer: petrel.Peer{
+		TLS: &tls.ConnectionState{}, Proxy: &petrel.Proxy{TLS: &petrel.ProxyTLS{CommonName: "pump", Verified: true}},
+	}}
+	require.NoError(t, auth.Certificate{BelieveProxy: true}.Authenticate(t.Context(), &believed))
+	require.Zero(t, believed.Expires, "a proxy does not say when it ends")
+}
+
+// A client is put out when its certificate ends, with the reason where the version
+// has one, and not if it may outlive it.
+func TestCertificateThatEndsOnTheWire(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v packets.Version) {
+		for _, outlive := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				ca := certtest.New()
+				roots := x509.NewCertPool()
+				roots.AddCert(ca.Certificate)
+				server := &tls.Config{Certificates: []tls.Certificate{ca.Issue("server")}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert}
+				b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{auth.Certificate{Outlive: outlive}}})
+				near, far := net.Pipe()
+				served := make(chan error, 1)
+				go func() { served <- b.ServeConn(tls.Server(far, server)) }()
+				own := ca.Issue("pump", certtest.Until(time.Now().Add(10*time.Minute)))
+				c := brokertest.NewClient(t, tls.Client(near, ca.Client(own)), v)
+				p := as(v, "c", "")
+				c.Send(&p)
+				require.Equal(t, packets.Success, brokertest.Expect[*packets.Connack](c).Reason)
+				time.Sleep(9 * time.Minute)
+				c.ExpectNothing()
+				time.Sleep(2 * time.Minute)
+				if outlive {
+					c.Publish("a", "still here", packets.AtLeastOnce)
+				} else {
+					if v == packets.V5 {
+						c.ExpectDisconnect(packets.MaximumConnectTime)
+					}
+					c.ExpectClosed()
+				}
+				require.NoError(t, b.Close())
+				<-served
+			})
+		}
+	})
+}
+
+func TestTrustedCertificate(t *testing.T) {
+	asked := 0
+	hook := auth.TrustedCertificate{Check: func(s *tls.ConnectionState) error {
+		asked++
+		if s.ServerName == "good" {
+			return nil
+		}
+		return errors.New("revoked")
+	}}
+	for _, tc := range []struct {
+		name    string
+		request petrel.ConnectionRequest
+		asks    int
+		refuses bool
+	}{
+		{"handshake to come", petrel.ConnectionRequest{Stage: petrel.StageAccepted}, 0, false},
+		{"handshake done", petrel.ConnectionRequest{Stage: petrel.StageSecured, Peer: petrel.Peer{TLS: &tls.ConnectionState{}}}, 0, false},
+		{"good", petrel.ConnectionRequest{Connect: &petrel.ConnectRequest{}, Peer: petrel.Peer{TLS: &tls.ConnectionState{ServerName: "good"}}}, 1, false},
+		{"not good", petrel.ConnectionRequest{Connect: &petrel.ConnectRequest{}, Peer: petrel.Peer{TLS: &tls.ConnectionState{}}}, 1, true},
+		{"no TLS", petrel.ConnectionRequest{Connect: &petrel.ConnectRequest{}}, 0, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			asked = 0
+			err := hook.AuthorizeConnection(t.Context(), &tc.request)
+			require.Equal(t, tc.asks, asked)
+			if !tc.refuses {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, "revoked")
+			require.Equal(t, packets.NotAuthorized, packets.ReasonOf(err))
 		})
 	}
 }

@@ -66,16 +66,18 @@ func (c *Client) read() {
 		<-goOn
 		n, err := c.Conn.Read(chunk)
 		buf = append(buf, chunk[:n]...)
-		for err == nil {
-			var p packets.Packet
-			var size int
-			if p, size, err = c.decode(buf); size == 0 || err != nil {
+		for {
+			p, size, wrong := c.decode(buf)
+			if wrong != nil {
+				err = wrong
+			}
+			if size == 0 || wrong != nil {
 				break
 			}
 			buf = buf[size:]
 			c.put(p, nil)
 		}
-		if err != nil {
+		if err != nil { // it may have come with the last packet
 			c.put(nil, err)
 			c.Conn.Close() // as clients do, so that the broker need not wait for it
 			return
