@@ -29,6 +29,7 @@ func (w *world) settle() {
 	}
 	w.peers = slices.DeleteFunc(w.peers, func(p *peer) bool { return p.gone })
 	w.judgeShared()
+	w.judgeHost()
 }
 
 // judge compares one packet.
@@ -104,7 +105,7 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		d.stage = done
 		return
 	}
-	d.counted = true
+	d.counted, d.unsaid = true, false
 	if p.prompt {
 		w.acknowledge(p, d, packets.Success)
 	}
@@ -130,7 +131,7 @@ func (w *world) topicOf(p *peer, m *packets.Publish) string {
 // must not forget or of what it may.
 func (a *account) find(optional bool, topic string, m *packets.Publish, v packets.Version) *due {
 	for _, d := range a.dues {
-		if d.stage == waiting && d.optional == optional && d.again == m.Dup && (!d.again || d.id == m.PacketID) && d.is(topic, m, v) {
+		if d.stage == waiting && d.optional == optional && d.comesAs(m) && d.is(topic, m, v) {
 			return d
 		}
 	}
@@ -141,7 +142,7 @@ func (a *account) find(optional bool, topic string, m *packets.Publish, v packet
 // been that for another of its subscriptions: the two change places.
 func (a *account) findUnsure(optional bool, topic string, m *packets.Publish, v packets.Version) *due {
 	for _, d := range a.dues {
-		if d.stage != waiting || d.optional != optional || d.again != m.Dup || d.again && d.id != m.PacketID {
+		if d.stage != waiting || d.optional != optional || !d.comesAs(m) {
 			continue
 		}
 		for _, e := range a.dues {
@@ -155,6 +156,15 @@ func (a *account) findUnsure(optional bool, topic string, m *packets.Publish, v 
 		}
 	}
 	return nil
+}
+
+// comesAs reports whether the packet is one of a message that was sent before, if
+// it was.
+func (d *due) comesAs(m *packets.Publish) bool {
+	if d.unsaid && !m.Dup {
+		return true
+	}
+	return d.again == m.Dup && (!d.again || d.id == m.PacketID)
 }
 
 func (d *due) is(topic string, m *packets.Publish, v packets.Version) bool {
@@ -184,7 +194,8 @@ func (w *world) findShared(a *account, topic string, m *packets.Publish, v packe
 		}
 		for _, s := range a.joined[c.filter] {
 			d := &due{note: c.note, qos: min(s.QoS, c.qos), retain: c.retain && s.RetainAsPublished, ids: idsOf(s), group: c}
-			if s.allows(a.id, c.note) && d.is(topic, m, v) {
+			may := w.allows(s, a.id, c.note) || c.excused && w.mayHave(a, topic, nil) // as it was looked at when it waited
+			if may && d.is(topic, m, v) {
 				c.holders, c.owners = append(c.holders, d), append(c.owners, a)
 				a.dues = append(a.dues, d)
 				return d
@@ -218,7 +229,7 @@ func (w *world) findLoose(a *account, topic string, m *packets.Publish) *due {
 		return nil
 	}
 	for _, s := range a.subs {
-		if !s.shared && s.allows(a.id, n) && m.QoS <= min(s.QoS, n.qos) {
+		if !s.shared && w.allows(s, a.id, n) && m.QoS <= min(s.QoS, n.qos) {
 			d := &due{note: n, qos: m.QoS, retain: true, replay: s.filter}
 			a.dues = append(a.dues, d)
 			return d

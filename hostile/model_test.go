@@ -79,6 +79,7 @@ type due struct {
 	stage    stage
 	id       uint16      // once it was sent with QoS 1 or 2
 	again    bool        // it was sent on an earlier connection
+	unsaid   bool        // which the store does not know for sure
 	unsure   bool        // it may have been another copy: a 3.1.1 client is sent no subscription identifiers
 	counted  bool        // against the Receive Maximum of this connection
 	rel      bool        // its PUBREL has come on this connection
@@ -115,16 +116,6 @@ func matches(filter, topic string) bool {
 	return len(f) == len(t)
 }
 
-// The rights that the authorizer of the world gives.
-
-func mayPublish(topic string) bool   { return !strings.HasPrefix(topic, "deny/") }
-func maySubscribe(inner string) bool { return !strings.HasPrefix(inner, "secret/") }
-func mayReceive(id, t string) bool   { return id == "a" || !strings.HasPrefix(t, "secret/") }
-func checked(inner string) bool      { return strings.ContainsAny(inner, "+#") }
-func (s *subscription) allows(id string, n *note) bool {
-	return matches(s.inner, n.topic) && (!s.check || mayReceive(id, n.topic))
-}
-
 // route gives n to every account that has to get it, and returns how many copies
 // that are.
 func (w *world) route(n *note) (copies int) {
@@ -146,7 +137,7 @@ func (w *world) route(n *note) (copies int) {
 		for _, filter := range slices.Sorted(maps.Keys(a.subs)) {
 			s := a.subs[filter]
 			switch {
-			case !s.allows(id, n), s.NoLocal && n.from == id:
+			case !w.allows(s, id, n), s.NoLocal && n.from == id:
 			case s.shared:
 				groups[filter] = true
 			default:
@@ -161,6 +152,7 @@ func (w *world) route(n *note) (copies int) {
 			w.owe(a, d)
 		}
 	}
+	copies += w.routeToHost(n)
 	n.groups = len(groups)
 	for _, filter := range slices.Sorted(maps.Keys(groups)) {
 		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, excused: n.groups > 1 || w.mayVanish(filter, n)})
@@ -247,7 +239,7 @@ func (w *world) subscribe(a *account, s *subscription) {
 	a.loose = a.loose || a.room() <= 0 // the broker has not looked yet what there is
 	for _, topic := range slices.Sorted(maps.Keys(w.retained)) {
 		n := w.retained[topic]
-		if !s.allows(a.id, n) || s.NoLocal && n.from == a.id || n.expired(w.now()) {
+		if !w.allows(s, a.id, n) || s.NoLocal && n.from == a.id || n.expired(w.now()) {
 			continue
 		}
 		a.dues = append(a.dues, &due{note: n, qos: min(s.QoS, n.qos), retain: true, ids: idsOf(s), replay: s.filter})
@@ -318,7 +310,7 @@ func (w *world) end(a *account) {
 }
 
 func (w *world) routeWill(n *note) {
-	if n != nil && mayPublish(n.topic) {
+	if n != nil && w.rights().mayPublish(n.topic) {
 		w.route(n)
 	}
 }
@@ -386,6 +378,9 @@ func (w *world) claim(id, user string, clean bool) (a *account, present bool) {
 		w.accounts[id] = a
 	}
 	a.owned, a.expires = true, time.Time{}
+	if resume {
+		w.scrutinize(a, nil)
+	}
 	w.routeWill(will)
 	return a, resume
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -30,7 +29,8 @@ var steps = slices.Concat(
 	[]func(*world, string){
 		(*world).stepUnsubscribe, (*world).stepUnsubscribe, (*world).stepRepeat, (*world).stepDisconnect, (*world).stepDisconnect,
 		(*world).stepIllegal, (*world).stepSleep, (*world).stepSleep, (*world).stepStrange, (*world).stepStranger,
-		(*world).stepHostPublish, (*world).stepHostDisconnect,
+		(*world).stepHostPublish, (*world).stepHostDisconnect, (*world).stepRevoke, (*world).stepRights, (*world).stepRights,
+		(*world).stepRestart,
 	},
 )
 
@@ -117,7 +117,7 @@ func (w *world) attach(g greeting) {
 	want := answer{kind: packets.TypeConnack, codes: []packets.ReasonCode{packets.Success}}
 	old := w.accounts[g.id]
 	switch {
-	case g.will != nil && !mayPublish(g.will.topic):
+	case g.will != nil && !w.rights().mayPublish(g.will.topic):
 		want.codes[0], p.gone = packets.NotAuthorized, true
 	case old != nil && old.user != g.user:
 		want.codes[0], p.gone = packets.ClientIdentifierNotValid, true
@@ -176,7 +176,7 @@ func (w *world) publish(p *peer) packets.Packet {
 	w.note("%s publishes %q to %s with %v, identifier %d, retain %v, expiry %d, alias %d",
 		a.id, n.payload, n.topic, n.qos, m.PacketID, n.retain, m.MessageExpiryInterval, m.TopicAlias)
 	code := packets.NotAuthorized
-	if mayPublish(n.topic) {
+	if w.rights().mayPublish(n.topic) {
 		if code = packets.Success; w.route(n) == 0 {
 			code = packets.NoMatchingSubscribers
 		}
@@ -232,7 +232,7 @@ func (w *world) stepSubscribe(id string) {
 		m.Subscriptions = m.Subscriptions.Append(s.Subscription)
 		list = append(list, fmt.Sprintf("%s with %v, no local %v, as published %v, handling %d", s.filter, s.QoS, s.NoLocal, s.RetainAsPublished, s.RetainHandling))
 		switch {
-		case maySubscribe(s.inner):
+		case w.rights().maySubscribe(s.inner):
 			w.subscribe(a, s)
 			want.codes = append(want.codes, packets.ReasonCode(s.QoS))
 		case p.version == packets.V5:
@@ -465,28 +465,5 @@ func (w *world) stepStrange(id string) {
 func (w *world) stepStranger(id string) {
 	if w.accounts[id] != nil {
 		w.attach(greeting{id: id, user: "mallory", version: choose(&w.choices, packets.V5, packets.V311), clean: w.choices.one(2)})
-	}
-}
-
-func (w *world) stepHostPublish(string) {
-	c := &w.choices
-	n := &note{topic: names[c.pick(6)], payload: w.payload(), qos: packets.QoS(c.pick(3)), retain: c.one(2)}
-	w.note("the host publishes %q to %s with %v, retain %v", n.payload, n.topic, n.qos, n.retain)
-	w.route(n)
-	if err := w.broker.Publish(w.t.Context(), petrel.Message{Topic: n.topic, Payload: []byte(n.payload), QoS: n.qos, Retain: n.retain}); err != nil {
-		w.fail("%v", err)
-	}
-}
-
-func (w *world) stepHostDisconnect(id string) {
-	a := w.accounts[id]
-	if a == nil || a.peer == nil {
-		return
-	}
-	w.note("the host disconnects %s", id)
-	a.peer.gone = true
-	w.leave(a)
-	if err := w.broker.Disconnect(id, nil); err != nil {
-		w.fail("%v", err)
 	}
 }

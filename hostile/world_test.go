@@ -1,16 +1,20 @@
 package hostile
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
+	"github.com/petrelmq/petrel/hooks/store/storetest"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -30,6 +34,10 @@ type world struct {
 	retained map[string]*note
 	emptied  map[string]bool // topics to which an empty message was published
 	copies   []*sharedCopy
+
+	denied atomic.Pointer[rights] // read by the broker too
+	disk   *storetest.Disk        // nil without a store
+	host   host
 }
 
 // variant is the options of the broker that the model knows of.
@@ -37,6 +45,8 @@ type variant struct {
 	perSubscription bool
 	queueQoS0       bool
 	window          int // Options.MaximumInflight
+	store           bool
+	local           string // filter of a subscription of the host; empty for none
 }
 
 // choices turns bytes into decisions. When they are used up it decides for the first.
@@ -60,6 +70,10 @@ func choose[T any](c *choices, list ...T) T { return list[c.pick(len(list))] }
 func run(t *testing.T, program []byte) {
 	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}}
 	w.o = variant{perSubscription: w.choices.one(4), queueQoS0: w.choices.one(4), window: choose(&w.choices, 1024, 1024, 3, 1)}
+	w.o.store, w.o.local = w.choices.one(2), choose(&w.choices, "", "t/#", "#")
+	if w.denied.Store(new(rights)); w.o.store {
+		w.disk = storetest.NewDisk()
+	}
 	w.note("options %+v", w.o)
 	w.start()
 	defer w.stop()
@@ -71,15 +85,24 @@ func run(t *testing.T, program []byte) {
 }
 
 func (w *world) start() {
-	b, err := petrel.New(petrel.Options{
-		Hooks:  []petrel.Hook{auth.AllowAll{}, petrel.AuthorizerFunc(authorize)},
+	o := petrel.Options{
+		Hooks:  []petrel.Hook{auth.AllowAll{}, petrel.AuthorizerFunc(w.authorize)},
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), SysInterval: -1,
 		DeliverPerSubscription: w.o.perSubscription, QueueQoS0: w.o.queueQoS0, MaximumInflight: w.o.window, TopicAliasMaximum: 2,
-	})
+	}
+	if w.disk != nil {
+		s, err := w.disk.Open()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		o.Hooks = append(o.Hooks, s)
+	}
+	b, err := petrel.New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.broker = b
+	w.host.subscribe(w)
 }
 
 func (w *world) stop() {
@@ -89,24 +112,6 @@ func (w *world) stop() {
 	if err := w.broker.Close(); err != nil {
 		w.t.Error(err)
 	}
-}
-
-// authorize is the rights of the model as a hook.
-func authorize(_ context.Context, r *petrel.AccessRequest) error {
-	ok := false
-	switch r.Action {
-	case petrel.Publish:
-		ok = mayPublish(r.Topic)
-	case petrel.Subscribe:
-		ok = maySubscribe(r.Topic)
-		r.CheckDeliveries = checked(r.Topic)
-	case petrel.Receive:
-		ok = mayReceive(r.Client.ID(), r.Topic)
-	}
-	if !ok {
-		return packets.NotAuthorized
-	}
-	return nil
 }
 
 func (w *world) now() time.Time { return time.Now() }
@@ -146,7 +151,9 @@ func (w *world) finish() {
 			w.attach(greeting{id: id, user: a.user, version: packets.V5, expiry: 3600, prompt: true})
 			w.settle()
 		}
-		a = w.accounts[id]
+		if a = w.accounts[id]; a.peer == nil {
+			w.fail("%s was not let in", id)
+		}
 		a.peer.prompt = true
 		for _, d := range a.dues {
 			w.advance(a.peer, d)
@@ -171,9 +178,17 @@ func (w *world) finish() {
 			w.fail("%v", err)
 		}
 	}
+	w.host.end(w)
 	if s := w.broker.Stats(); s.Sessions != 0 || s.ClientsConnected != 0 || s.Subscriptions != 0 || s.Retained != 0 || s.MessageBytes != 0 {
 		w.fail("%d sessions, %d clients, %d subscriptions, %d retained messages and %d bytes are left",
 			s.Sessions, s.ClientsConnected, s.Subscriptions, s.Retained, s.MessageBytes)
+	}
+	if w.disk == nil {
+		return
+	}
+	synctest.Wait()
+	if left := w.disk.Records(); len(left) > 1 { // the version
+		w.fail("%d records are left in the store: %q", len(left), slices.Sorted(maps.Keys(left)))
 	}
 }
 
