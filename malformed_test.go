@@ -418,7 +418,7 @@ func TestEveryTruncationLeavesNothing(t *testing.T) {
 				h, n, err := packets.DecodeHeader(whole)
 				require.NoError(t, err)
 				require.Equal(t, len(whole), n+h.Remaining, "the packet is whole")
-				before := len(goroutinesLeft())
+				before := len(brokertest.Goroutines())
 				b := brokertest.New(t, petrel.Options{Logger: silent()})
 				for n := range whole {
 					c := b.Dial(v)
@@ -435,7 +435,7 @@ func TestEveryTruncationLeavesNothing(t *testing.T) {
 				require.Zero(t, s.Sessions)
 				require.Zero(t, s.Subscriptions)
 				require.Zero(t, s.MessageBytes)
-				eventually(t, "no more goroutines than before", func() bool { return len(goroutinesLeft()) <= before })
+				eventually(t, "no more goroutines than before", func() bool { return len(brokertest.Goroutines()) <= before })
 			})
 		}
 	}

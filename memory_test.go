@@ -61,9 +61,9 @@ func TestNothingIsLeftOfClientsThatWere(t *testing.T) {
 		eventually(t, "all sessions have ended", func() bool { return b.Stats().Sessions == 0 })
 	}
 	crowd() // what grows once, such as maps and pools, has grown
-	goroutines, heap := len(goroutinesLeft()), liveHeap()
+	goroutines, heap := len(brokertest.Goroutines()), liveHeap()
 	crowd()
-	eventually(t, "no more goroutines than before", func() bool { return len(goroutinesLeft()) <= goroutines })
+	eventually(t, "no more goroutines than before", func() bool { return len(brokertest.Goroutines()) <= goroutines })
 	s := b.Stats()
 	require.EqualValues(t, 2000, s.Connects)
 	require.Zero(t, s.ClientsConnected)
@@ -83,7 +83,7 @@ func TestNothingIsLeftOfBrokenConnections(t *testing.T) {
 	b := brokertest.New(t, petrel.Options{Logger: silent()})
 	addr := serveTCP(t, b.Broker)
 	openMQTT(t, addr, brokertest.ID("first")).Close() // what is made once is there
-	before := len(goroutinesLeft())
+	before := len(brokertest.Goroutines())
 	connect := brokertest.ID("")
 	whole, err := connect.AppendTo(nil, packets.V5)
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestNothingIsLeftOfBrokenConnections(t *testing.T) {
 		conn.Close()
 	}
 	eventually(t, "all sessions have ended", func() bool { return b.Stats().Sessions == 0 && b.Stats().ClientsConnected == 0 })
-	eventually(t, "no more goroutines than before", func() bool { return len(goroutinesLeft()) <= before })
+	eventually(t, "no more goroutines than before", func() bool { return len(brokertest.Goroutines()) <= before })
 }
 
 // Each way that a message can end gives back what it held.

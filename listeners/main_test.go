@@ -3,50 +3,22 @@ package listeners_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/petrelmq/petrel/internal/brokertest"
 )
 
 // patience bounds every wait of the tests; none of them needs it.
 const patience = 30 * time.Second
 
 // TestMain fails the run if goroutines of the tests outlive them.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	leaked := goroutines()
-	for end := time.Now().Add(10 * time.Second); len(leaked) > 0 && time.Now().Before(end); leaked = goroutines() {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if len(leaked) > 0 && code == 0 {
-		fmt.Fprintf(os.Stderr, "%d goroutines leaked:\n\n%s\n", len(leaked), strings.Join(leaked, "\n\n"))
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// goroutines returns the stacks of all goroutines but the calling one and
-// those that package testing and os/signal keep.
-func goroutines() []string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var found []string
-	for _, stack := range strings.Split(string(buf), "\n\n")[1:] {
-		if strings.Contains(stack, "testing.") && !strings.Contains(stack, "listeners") ||
-			strings.Contains(stack, "os/signal.") {
-			continue
-		}
-		found = append(found, stack)
-	}
-	return found
-}
+func TestMain(m *testing.M) { brokertest.Main(m) }
 
 // closing closes c when the test ends.
 func closing[T io.Closer](t testing.TB, c T) T {

@@ -4,43 +4,17 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"github.com/petrelmq/petrel/internal/brokertest"
 )
 
 // TestMain ends the broker of the examples, and fails the run if goroutines
 // outlive their tests.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	exampleTest.end()
-	leaked := goroutines()
-	for end := time.Now().Add(10 * time.Second); len(leaked) > 0 && time.Now().Before(end); leaked = goroutines() {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if len(leaked) > 0 && code == 0 {
-		fmt.Fprintf(os.Stderr, "%d goroutines leaked:\n\n%s\n", len(leaked), strings.Join(leaked, "\n\n"))
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// goroutines returns the stacks of all goroutines but the calling one and
-// those that package testing keeps.
-func goroutines() []string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	var found []string
-	for _, stack := range strings.Split(string(buf), "\n\n")[1:] {
-		if strings.Contains(stack, "testing.") && !strings.Contains(stack, "petrel") || strings.Contains(stack, "os/signal.") {
-			continue
-		}
-		found = append(found, stack)
-	}
-	return found
+	brokertest.Main(m, exampleTest.end)
 }
 
 // fakeTest is a test whose failures are looked at, and fail nobody.

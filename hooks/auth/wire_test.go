@@ -13,13 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// eachVersion runs a test in both versions that most clients speak.
-func eachVersion(t *testing.T, run func(t *testing.T, v packets.Version)) {
-	for _, v := range []packets.Version{packets.V311, packets.V5} {
-		t.Run(v.String(), func(t *testing.T) { run(t, v) })
-	}
-}
-
 // as is the CONNECT of a user, whose password is the user name twice.
 func as(v packets.Version, id, user string) packets.Connect {
 	p := packets.Connect{Version: v, ClientID: []byte(id), CleanStart: true}
@@ -43,7 +36,7 @@ func guarded(t *testing.T, acl *auth.ACLFile) *brokertest.Broker {
 }
 
 func TestPasswordFileOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		users, err := auth.NewPasswordFile("testdata/passwd")
 		require.NoError(t, err)
 		b := brokertest.New(t, petrel.Options{Hooks: []petrel.Hook{users}})
@@ -75,7 +68,7 @@ func TestPasswordFileOnTheWire(t *testing.T) {
 }
 
 func TestACLFilePublishOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		b := guarded(t, aclFile(t, "topic write anonymous", "user alice", "topic readwrite home/#", "topic deny home/safe/#", "pattern write client/%c", "pattern write user/%u/#",
 			"user bob", "topic read #"))
 		watcher := b.Connect(as(v, "watcher", "bob"))
@@ -116,7 +109,7 @@ func TestACLFilePublishOnTheWire(t *testing.T) {
 }
 
 func TestACLFileSubscribeOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		refused := packets.NotAuthorized
 		if v != packets.V5 {
 			refused = packets.UnspecifiedError // the one failure that 3.1.1 has
@@ -191,7 +184,7 @@ func TestACLFileSharedSubscriptionOnTheWire(t *testing.T) {
 }
 
 func TestACLFileWillOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		b := guarded(t, aclFile(t, "user alice", "topic read #", "topic write home/#", "topic deny home/safe/#"))
 		watcher := b.Connect(as(v, "watcher", "alice"))
 		watcher.Subscribe(packets.AtMostOnce, "#")
@@ -214,7 +207,7 @@ func TestACLFileReloadOnTheWire(t *testing.T) {
 	for _, checkAll := range []bool{false, true} {
 		name := map[bool]string{false: "unchecked deliveries go on", true: "with CheckAll they do not"}[checkAll]
 		t.Run(name, func(t *testing.T) {
-			eachVersion(t, func(t *testing.T, v packets.Version) {
+			brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 				path := write(t, "", before)
 				acl, err := auth.NewACLFile(path)
 				require.NoError(t, err)

@@ -180,13 +180,6 @@ func as(v packets.Version, id, user string) packets.Connect {
 	}
 }
 
-// eachVersion runs a test in both versions that most clients speak.
-func eachVersion(t *testing.T, run func(t *testing.T, v packets.Version)) {
-	for _, v := range []packets.Version{packets.V311, packets.V5} {
-		t.Run(v.String(), func(t *testing.T) { run(t, v) })
-	}
-}
-
 // topicsOf are the topics and filters of questions, in order.
 func topicsOf(asked []question, ask string) (list []string) {
 	for _, q := range asked {

@@ -2,6 +2,7 @@ package httpauth_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,7 +25,7 @@ import (
 )
 
 func TestConnectOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		for _, tt := range []struct {
 			name   string
 			answer answer
@@ -73,7 +74,11 @@ func TestCredentialsEndOnTheWire(t *testing.T) {
 }
 
 func TestRightsOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	rights, err := json.Marshal(map[string]any{
+		"result": "allow", "rights": map[string]any{"publish": brokertest.RightsToPublish, "subscribe": brokertest.RightsToSubscribe},
+	})
+	require.NoError(t, err)
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		site := &site{decide: func(_ context.Context, q question) answer {
 			switch {
 			case q.ask() != "connect":
@@ -81,40 +86,10 @@ func TestRightsOnTheWire(t *testing.T) {
 			case q["userName"] == "root":
 				return says(`{"result":"allow","superuser":true}`)
 			}
-			return says(`{"result":"allow","rights":{"publish":["out/%c","u/%u"],"subscribe":["in/%c/#","news"]}}`)
+			return says(string(rights))
 		}}
 		b := guarded(t, newService(t, site, httpauth.Options{}))
-		root, c := b.Connect(as(v, "root", "root")), b.Connect(as(v, "c", "alice"))
-		root.Subscribe(packets.AtMostOnce, "#")
-		for _, tt := range []struct {
-			topic   string
-			allowed bool
-		}{{"out/c", true}, {"u/alice", true}, {"out/d", false}, {"news", false}, {"in/c/x", false}} {
-			c.Publish(tt.topic, "x", packets.AtMostOnce)
-			if tt.allowed {
-				root.ExpectPublish(tt.topic, "x")
-			}
-			c.ExpectNothing() // it is handled
-			root.ExpectNothing()
-		}
-		refused := packets.NotAuthorized
-		if v != packets.V5 {
-			refused = packets.UnspecifiedError
-		}
-		for _, tt := range []struct {
-			filter string
-			code   packets.ReasonCode
-		}{{"in/c/+", packets.GrantedQoS0}, {"out/#", refused}, {"in/d/x", refused}, {"+", packets.GrantedQoS0}} {
-			codes := c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions{}.Append(packets.Subscription{Filter: []byte(tt.filter)})})
-			require.Equal(t, []packets.ReasonCode{tt.code}, codes, tt.filter)
-		}
-		root.Unsubscribe("#")
-		for _, topic := range []string{"in/d/x", "secret", "news", "in/c/x"} {
-			root.Publish(topic, "y", packets.AtLeastOnce)
-		}
-		c.ExpectPublish("news", "y")
-		c.ExpectPublish("in/c/x", "y")
-		c.ExpectNothing()
+		brokertest.CheckRights(t, b.Connect(as(v, "root", "root")), b.Connect(as(v, "c", "alice")))
 		for _, q := range site.take() {
 			require.Equal(t, "connect", q.ask(), "nothing else is asked")
 		}
@@ -122,7 +97,7 @@ func TestRightsOnTheWire(t *testing.T) {
 }
 
 func TestAccessOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		site := &site{decide: func(_ context.Context, q question) answer {
 			switch {
 			case q.ask() == "connect", q["identity"] == "root", q["topic"] == "open/1":
@@ -172,7 +147,7 @@ func TestAccessOnTheWire(t *testing.T) {
 }
 
 func TestWillOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		site := &site{decide: by(map[string]answer{"connect": allow})}
 		b := guarded(t, newService(t, site, httpauth.Options{}))
 		p := as(v, "c", "alice")

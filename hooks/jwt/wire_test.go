@@ -20,12 +20,6 @@ import (
 	"github.com/petrelmq/petrel/packets"
 )
 
-func eachVersion(t *testing.T, run func(t *testing.T, v packets.Version)) {
-	for _, v := range []packets.Version{packets.V311, packets.V5} {
-		t.Run(v.String(), func(t *testing.T) { run(t, v) })
-	}
-}
-
 // guarded is a broker with a guard. Its log is checked for tokens at the end.
 func guarded(t *testing.T, o jwt.Options) *brokertest.Broker {
 	o.Keys = is.keys(t)
@@ -35,7 +29,7 @@ func guarded(t *testing.T, o jwt.Options) *brokertest.Broker {
 }
 
 func TestOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		var logged bytes.Buffer
 		a, err := jwt.New(jwt.Options{Keys: is.keys(t)})
 		require.NoError(t, err)
@@ -69,7 +63,7 @@ func TestOnTheWire(t *testing.T) {
 }
 
 func TestExpiryDisconnects(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		synctest.Test(t, func(t *testing.T) {
 			b := guarded(t, jwt.Options{Leeway: 10 * time.Second})
 			c := b.Connect(bearing(v, "c", is.hs256(t, with(claims{"exp": time.Now().Unix() + 60}))))
@@ -87,40 +81,11 @@ func TestExpiryDisconnects(t *testing.T) {
 }
 
 func TestRightsOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
-		refused := packets.NotAuthorized
-		if v != packets.V5 {
-			refused = packets.UnspecifiedError
-		}
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		b := guarded(t, jwt.Options{})
-		all := b.Connect(bearing(v, "all", is.hs256(t, with(claims{"pub": "#", "sub_to": []string{"#"}}))))
-		c := b.Connect(bearing(v, "c", is.hs256(t, with(claims{"pub": []string{"out/%c", "u/%u"}, "sub_to": []string{"in/%c/#", "news"}}))))
-		all.Subscribe(packets.AtMostOnce, "#")
-		for _, tt := range []struct {
-			topic   string
-			allowed bool
-		}{{"out/c", true}, {"u/alice", true}, {"out/d", false}, {"news", false}, {"in/c/x", false}} {
-			c.Publish(tt.topic, "x", packets.AtMostOnce)
-			if tt.allowed {
-				all.ExpectPublish(tt.topic, "x")
-			}
-			c.ExpectNothing() // it is handled
-			all.ExpectNothing()
-		}
-		all.Unsubscribe("#")
-		for _, tt := range []struct {
-			filter string
-			code   packets.ReasonCode
-		}{{"in/c/+", packets.GrantedQoS0}, {"out/#", refused}, {"in/d/x", refused}, {"#", packets.GrantedQoS0}} {
-			codes := c.SubscribeWith(packets.Subscribe{Subscriptions: packets.Subscriptions{}.Append(packets.Subscription{Filter: []byte(tt.filter)})})
-			require.Equal(t, []packets.ReasonCode{tt.code}, codes, tt.filter)
-		}
-		for _, topic := range []string{"in/d/x", "secret", "out/c", "news", "in/c/x"} {
-			all.Publish(topic, "y", packets.AtLeastOnce)
-		}
-		c.ExpectPublish("news", "y")
-		c.ExpectPublish("in/c/x", "y")
-		c.ExpectNothing()
+		root := b.Connect(bearing(v, "root", is.hs256(t, with(claims{"pub": "#", "sub_to": []string{"#"}}))))
+		c := b.Connect(bearing(v, "c", is.hs256(t, with(claims{"pub": brokertest.RightsToPublish, "sub_to": brokertest.RightsToSubscribe}))))
+		brokertest.CheckRights(t, root, c)
 	})
 }
 
