@@ -117,7 +117,7 @@ func TestCertificateEnds(t *testing.T) {
 // A client is put out when its certificate ends, with the reason where the version
 // has one, and not if it may outlive it.
 func TestCertificateThatEndsOnTheWire(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v packets.Version) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
 		for _, outlive := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				ca := certtest.New()

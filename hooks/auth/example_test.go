@@ -2,8 +2,11 @@ package auth_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/auth"
@@ -30,4 +33,19 @@ func ExampleAnyOf() {
 	// true
 	// true
 	// false
+}
+
+func ExampleCertificate() {
+	hook := auth.Certificate{Name: auth.DNSName} // instead of the common name
+
+	device := &x509.Certificate{DNSNames: []string{"pump-7.example"}, NotAfter: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	verified := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{device}, VerifiedChains: [][]*x509.Certificate{{device}}}
+	for _, state := range []*tls.ConnectionState{verified, nil} {
+		r := &petrel.ConnectRequest{Peer: petrel.Peer{TLS: state}}
+		err := hook.Authenticate(context.Background(), r)
+		fmt.Printf("%q until %d, %v\n", r.Identity, r.Expires.Year(), packets.ReasonOf(err))
+	}
+	// Output:
+	// "pump-7.example" until 2030, mqtt: success
+	// "" until 1, mqtt: not authorized
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	golangjwt "github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -192,8 +193,19 @@ func Example() {
 	}
 	defer broker.Close()
 
-	err = tokens.Authenticate(context.Background(), &petrel.ConnectRequest{HasPassword: true, Password: petrel.Secret("x.y.z")})
-	fmt.Println(err)
+	// The host's identity provider would sign this.
+	token, err := golangjwt.NewWithClaims(golangjwt.SigningMethodHS256, golangjwt.MapClaims{
+		"iss": "example", "sub": "alice", "exp": 4_000_000_000, "publish": "lamp/%c", "subscribe": []string{"lamp/#", "news"},
+	}).SignedString([]byte("a secret of at least 32 bytes..."))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, password := range []string{token, "x.y.z"} {
+		r := &petrel.ConnectRequest{HasPassword: true, Password: petrel.Secret(password)}
+		err := tokens.Authenticate(context.Background(), r)
+		fmt.Printf("%q, %v\n", r.Identity, err)
+	}
 	// Output:
-	// mqtt: bad user name or password: jwt: it is no token
+	// "alice", <nil>
+	// "", mqtt: bad user name or password: jwt: it is no token
 }
