@@ -10,7 +10,9 @@ import (
 
 // Keys and values of the store; see store.go for what they are.
 
-// schemeVersion is the version of keys and values that this program writes.
+// schemeVersion is the version of keys and values that this program writes. In version 1
+// a delivery did not say how large the message is that it refers to; see
+// restoring.upgrade.
 const schemeVersion = 2
 
 // recordKind is the third byte of a key.

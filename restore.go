@@ -23,6 +23,7 @@ type restoring struct {
 	held     int64             // bytes of all heads
 	newest   map[string]uint64 // session of each client identifier
 	names    map[principal]*principal
+	sizes    map[uint64]int // of messages, if the records that refer to them lack them; else nil
 
 	records, unreadable, orphans int
 	said                         time.Time
@@ -109,6 +110,9 @@ func (r *restoring) version() error {
 	case found > schemeVersion:
 		return fmt.Errorf("the store has version %d, written by a newer petrel; this one knows %d", found, schemeVersion)
 	case found < schemeVersion:
+		if found == 1 {
+			r.sizes = make(map[uint64]int)
+		}
 		j := r.journal
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -277,9 +281,12 @@ func (r *restoring) message(key, value []byte) error {
 	}
 	r.journal.numbers = max(r.journal.numbers, number)
 	f := fields{b: value}
-	f.skipMessage()
+	size := f.skipMessage()
 	if err := f.end(); err != nil {
 		return err
+	}
+	if r.sizes != nil {
+		r.sizes[number] = size
 	}
 	r.journal.holders.add(number, 1) // until all deliveries are known
 	return nil
@@ -300,6 +307,10 @@ func (r *restoring) delivery(key, value []byte) error {
 	h := &r.journal.holders
 	if o.byRef && h.of(o.number) == 0 {
 		return errMissing
+	}
+	if o.byRef && r.sizes != nil {
+		o.size = r.sizes[o.number]
+		r.upgrade(key, value, o.size)
 	}
 	n := binary.BigEndian.Uint64(rest)
 	i, moved := slices.BinarySearchFunc(s.moved, n, func(f restoredFlight, n uint64) int { return cmp.Compare(f.place, n) })
@@ -322,6 +333,17 @@ func (r *restoring) delivery(key, value []byte) error {
 		h.add(o.number, 1)
 	}
 	return nil
+}
+
+// upgrade adds the size of its message to a delivery of version 1. All of them are in
+// one commit with the new version.
+func (r *restoring) upgrade(key, value []byte, size int) {
+	j := r.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.key = append(j.key[:0], key...)
+	j.value = binary.AppendUvarint(append(j.value[:0], value...), uint64(size))
+	j.putLocked(nil)
 }
 
 // waits counts a message to what only the store has of the queue.

@@ -76,7 +76,7 @@ func TestStoreOfANewerVersionIsRefused(t *testing.T) {
 		s, err := m.disk.Open()
 		require.NoError(t, err)
 		_, err = petrel.New(petrel.Options{Logger: silent(), Hooks: []petrel.Hook{allowEverybody, s}})
-		require.ErrorContains(t, err, "the store has version 99, written by a newer petrel")
+		require.ErrorContains(t, err, "the store has version 99, written by a newer petrel; this one knows 2")
 	})
 }
 
