@@ -16,8 +16,8 @@ const (
 	// journalRoom is how many bytes of memory the changes may have that wait for the
 	// disk. With more, the broker reads no further until the next commit.
 	journalRoom = 8 << 20
-	// keepBatch bounds the memory that is kept for the next changes, in bytes.
-	keepBatch = 4 << 20
+	// keepBatch bounds the memory that is kept for changes while there are none, in bytes.
+	keepBatch = 1 << 20
 	// gatherFrom is how many changes a commit has to have for the next one to be put
 	// off, gatherMost for how long at most.
 	gatherFrom = 4000
@@ -351,16 +351,27 @@ func (j *journal) succeeded(c *commit) {
 	j.failing.Store(false)
 	told := c.told
 	c.told = nil
-	if cap(c.batch.buf) <= keepBatch {
-		j.spare = c.batch
-		j.spare.Reset()
-	}
-	c.batch = Batch{}
+	j.spareLocked(c)
 	j.mu.Unlock()
 	for _, t := range told {
 		t <- nil
 	}
 	j.release <- c
+}
+
+// spareLocked takes the memory of a commit that is safe. While there is more to do it is
+// used again, whatever its size: to grow anew each time would leave more garbage than
+// that. A large one goes when there is nothing to do.
+func (j *journal) spareLocked(c *commit) {
+	idle := j.open.batch.Len() == 0
+	if idle && j.open.batch.reserved() > keepBatch {
+		j.open.batch = Batch{}
+	}
+	if !idle || c.batch.reserved() <= keepBatch {
+		j.spare = c.batch
+		j.spare.Reset()
+	}
+	c.batch = Batch{}
 }
 
 // failed disconnects who waits for c: they must not be told what is not so.

@@ -143,6 +143,9 @@ func (b *Batch) Size() int { return len(b.buf) }
 // noted of each.
 func (b *Batch) memory() int { return len(b.buf) + len(b.changes)*spanSize }
 
+// reserved is what it keeps of it for more changes, in bytes.
+func (b *Batch) reserved() int { return cap(b.buf) + cap(b.changes)*spanSize }
+
 // SetSync says whether the batch has to survive the loss of power.
 func (b *Batch) SetSync(sync bool) { b.sync = sync }
 

@@ -5,6 +5,7 @@ package pebble
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,13 @@ const DirName = "petrel.pebble"
 // one writes down in the log how far it was synced, and takes a log that ends before
 // that for damaged; but the syncs of a lazyFS are left out.
 const format = pebble.FormatColumnarBlocks
+
+const (
+	// batchHeader is what a batch begins with, in bytes, and recordOverhead what each
+	// record needs at most beside key and value: its kind, and two lengths.
+	batchHeader    = 12
+	recordOverhead = 1 + 2*binary.MaxVarintLen32
+)
 
 var _ petrel.Store = (*Store)(nil)
 
@@ -165,7 +173,7 @@ func (s *Store) Commit(_ context.Context, b *petrel.Batch) (err error) {
 		}
 		return nil
 	}
-	batch := s.db.NewBatchWithSize(b.Size() + 32*b.Len())
+	batch := s.db.NewBatchWithSize(batchHeader + b.Size() + recordOverhead*b.Len())
 	for c := range b.Changes() {
 		if c.Delete {
 			err = batch.Delete(c.Key, nil)
