@@ -22,12 +22,16 @@ type Killed struct {
 	// Rounds is how often it is killed at least, AtLeast for how long.
 	Rounds  int
 	AtLeast time.Duration
+	// Behind is how many messages of a topic wait at least for a subscriber that stays
+	// away, before the broker is killed. 0 means that nobody stays away.
+	Behind int
 
 	t       testing.TB
 	ledger  *Ledger
 	address atomic.Pointer[string] // nil while it is down
 	kill    func()
 	all     []*Subscriber
+	first   *Publisher   // of t/1
 	devices map[int]bool // by round: whose will has to come
 }
 
@@ -52,6 +56,7 @@ func (k *Killed) Run(t testing.TB) {
 	for i, topic := range topics {
 		publishers = append(publishers, l.Publisher(topic, packets.QoS(min(i+1, 2)), i == 2, 20, 0))
 	}
+	k.first = publishers[0]
 	begun, rounds := time.Now(), 0
 	for ; rounds < k.Rounds || time.Since(begun) < k.AtLeast; rounds++ {
 		k.round(rounds)
@@ -82,6 +87,9 @@ func (k *Killed) Run(t testing.TB) {
 
 // round kills the broker once, at a random moment.
 func (k *Killed) round(n int) {
+	if k.Behind > 0 {
+		defer k.fallBehind(n)()
+	}
 	time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
 	conn, accepted := k.die(n)
 	if accepted {
@@ -101,6 +109,19 @@ func (k *Killed) round(n int) {
 	}
 	k.start()
 	k.sound()
+}
+
+// fallBehind lets a subscriber stay away until much waits for it. In every other pair of
+// rounds it comes back at once, so that the broker is killed while it catches up, and
+// otherwise when the returned function is called.
+func (k *Killed) fallBehind(n int) (comeBack func()) {
+	s := k.all[n%2]
+	comeBack = s.StayAway()
+	Eventually(k.t, "much waits for who stays away", func() bool { return k.first.Acknowledged()-s.Last("t/1") >= k.Behind })
+	if n/2%2 == 0 {
+		comeBack()
+	}
+	return comeBack
 }
 
 func (k *Killed) start() {

@@ -70,6 +70,7 @@ type lasting struct {
 	mu      sync.Mutex
 	conn    net.Conn
 	away    time.Duration
+	back    <-chan struct{} // closed when it may connect again; nil unless it stays away
 	buf     []byte
 	version packets.Version
 }
@@ -79,15 +80,16 @@ func (c *lasting) live(talk func(present bool) error) {
 	l := c.ledger
 	c.version = packets.V5
 	l.wg.Go(func() {
-		for !l.stopped() {
+		for c.mayReturn() {
 			conn, err := l.Dial()
 			if err != nil {
 				time.Sleep(5 * time.Millisecond)
 				continue
 			}
-			c.mu.Lock()
-			c.conn, c.buf = conn, nil
-			c.mu.Unlock()
+			if !c.begin(conn) {
+				conn.Close()
+				continue
+			}
 			ended := make(chan struct{})
 			go func() {
 				select {
@@ -102,6 +104,36 @@ func (c *lasting) live(talk func(present bool) error) {
 			c.rest()
 		}
 	})
+}
+
+// mayReturn waits as long as the client stays away, and reports whether it goes on.
+func (c *lasting) mayReturn() bool {
+	c.mu.Lock()
+	back := c.back
+	c.mu.Unlock()
+	if back != nil {
+		select {
+		case <-back:
+		case <-c.ledger.stop:
+		}
+		c.mu.Lock()
+		if c.back == back {
+			c.back = nil
+		}
+		c.mu.Unlock()
+	}
+	return !c.ledger.stopped()
+}
+
+// begin takes a connection, unless the client is to stay away.
+func (c *lasting) begin(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.back != nil {
+		return false
+	}
+	c.conn, c.buf = conn, nil
+	return true
 }
 
 // rest waits before the next connection.
@@ -122,6 +154,16 @@ func (c *lasting) Leave(away time.Duration) {
 	c.away = away
 	c.mu.Unlock()
 	c.Drop()
+}
+
+// StayAway is Drop, and stays away until comeBack is called.
+func (c *lasting) StayAway() (comeBack func()) {
+	back := make(chan struct{})
+	c.mu.Lock()
+	c.back = back
+	c.mu.Unlock()
+	c.Drop()
+	return sync.OnceFunc(func() { close(back) })
 }
 
 func (c *lasting) once(talk func(present bool) error) error {

@@ -31,6 +31,8 @@ func TestStore(t *testing.T) { storetest.Run(t, open) }
 
 // TestKilled is that of examples/broker.
 
+func TestKilledWithLongQueues(t *testing.T) { storetest.RunKilledWithLongQueues(t, open) }
+
 func TestFull(t *testing.T) { storetest.RunFull(t, open, true) }
 
 // fill puts n records into a new store and returns the directory.

@@ -29,6 +29,8 @@ func TestStore(t *testing.T) { storetest.Run(t, open) }
 
 func TestKilled(t *testing.T) { storetest.RunKilled(t, open) }
 
+func TestKilledWithLongQueues(t *testing.T) { storetest.RunKilledWithLongQueues(t, open) }
+
 func TestFull(t *testing.T) { storetest.RunFull(t, open, false) }
 
 func TestOnlyTheOwnerMayRead(t *testing.T) {

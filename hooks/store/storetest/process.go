@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,13 +31,43 @@ func RunKilled(t *testing.T, open Open) {
 	if serve(t, open) {
 		return
 	}
-	dir := t.TempDir()
-	k := &brokertest.Killed{Rounds: 30, Start: func() (string, func()) {
-		p := startProcess(t, dir)
-		return p.address, p.kill
-	}}
+	k := &brokertest.Killed{Rounds: 30}
 	if !testing.Short() {
 		k.AtLeast = 20 * time.Second
+	}
+	runKilled(t, open, k)
+}
+
+// RunKilledWithLongQueues is [RunKilled] with subscribers that are away until their queues
+// are longer than what memory may have, and come back to drain them: what waits is left
+// to the store and read back, before a process is killed and after.
+func RunKilledWithLongQueues(t *testing.T, open Open) {
+	if serve(t, open) {
+		return
+	}
+	t.Setenv(memoryVariable, "3000")
+	k := &brokertest.Killed{Rounds: 30, Behind: 500}
+	processes := runKilled(t, open, k)
+	reads, in := 0, 0
+	for _, p := range processes {
+		if n := p.count(readsBack); n > 0 {
+			reads, in = reads+n, in+1
+		}
+	}
+	t.Logf("what waits was read back %d times, in %d of %d processes", reads, in, len(processes))
+	if in < k.Rounds/2 {
+		t.Errorf("what waits was read back in %d of %d processes; want half of them at least", in, len(processes))
+	}
+}
+
+// runKilled lets k start and kill processes, and checks what the last one leaves.
+func runKilled(t *testing.T, open Open, k *brokertest.Killed) (processes []*process) {
+	t.Helper()
+	dir := t.TempDir()
+	k.Start = func() (string, func()) {
+		p := startProcess(t, dir)
+		processes = append(processes, p)
+		return p.address, p.kill
 	}
 	k.Run(t)
 	s := mustOpen(t, open, dir)
@@ -44,13 +75,21 @@ func RunKilled(t *testing.T, open Open) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return processes
 }
 
-// directoryVariable names in the environment the directory of the store, for a
-// process that is a broker.
-const directoryVariable = "PETREL_STORETEST_DIRECTORY"
+// Variables of the environment of a process that is a broker: the directory of its store,
+// and Options.MemoryLimit in bytes.
+const (
+	directoryVariable = "PETREL_STORETEST_DIRECTORY"
+	memoryVariable    = "PETREL_STORETEST_MEMORY"
+)
 
-const listening = "listening on "
+// What a process says.
+const (
+	listening = "listening on "
+	readsBack = "reads what waits"
+)
 
 // serve is a process with a broker until its input ends, if this is one.
 func serve(t *testing.T, open Open) bool {
@@ -62,13 +101,24 @@ func serve(t *testing.T, open Open) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := petrel.New(petrel.Options{
-		Hooks: []petrel.Hook{auth.AllowAll{}, s}, QueueMessages: -1, QueueBytes: -1, SysInterval: -1,
+	f := &Faults{Store: s}
+	o := petrel.Options{
+		Hooks: []petrel.Hook{auth.AllowAll{}, f}, QueueMessages: -1, QueueBytes: -1, SysInterval: -1,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	})
+	}
+	if limit, ok := os.LookupEnv(memoryVariable); ok {
+		if o.MemoryLimit, err = strconv.ParseInt(limit, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := petrel.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.BeforeLoad(func(_, _ []byte) error {
+		fmt.Fprintln(os.Stderr, readsBack)
+		return nil
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +171,13 @@ func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.said.Write(b)
+}
+
+// count returns how often the process has said something.
+func (p *process) count(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Count(p.said.String(), what)
 }
 
 // await waits until the process has said something, and returns the rest of the line.
