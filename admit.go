@@ -73,7 +73,7 @@ func (b *Broker) start(c *Client, h engine.Handler) {
 	}
 	b.spawn(func() {
 		if err := c.letIn(); err != nil {
-			h.Ended(err)
+			h.Ended(err, engine.Here)
 			return
 		}
 		c.conn.Start(h)

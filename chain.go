@@ -34,6 +34,8 @@ type chain struct {
 	trace        []PacketTracer
 	store        []Store // at most one
 
+	aside bool // who comes or goes is a matter for a goroutine of its own
+
 	slow atomic.Bool // the last decision took long; who waits for another should have flushed
 }
 
@@ -48,6 +50,7 @@ func compile(hooks []Hook) (*chain, error) {
 	if len(c.authenticate) == 0 && len(c.enhanced) == 0 {
 		return nil, errors.New("petrel: Options.Hooks has no Authenticator, so nobody could connect; auth.AllowAll admits everybody")
 	}
+	c.aside = c.mayWait() || len(c.admit)+len(c.connection)+len(c.refusal)+len(c.session)+len(c.store) > 0
 	return c, nil
 }
 

@@ -225,10 +225,21 @@ const noKeepAlive = -1
 var errConnectTimeout = errors.New("petrel: no CONNECT in time")
 
 // Ended is called by the engine when the connection has ended, last.
-func (c *Client) Ended(err error) {
-	defer c.broker.dismiss(c)
+func (c *Client) Ended(err error, aside func(func())) {
 	c.ended(err)
-	c.end(c.outcome())
+	if c.broker.hooks.aside {
+		aside(func() {
+			c.end()
+			c.close()
+		})
+		return
+	}
+	c.end()
+	if c.said || !c.out.shut() {
+		aside(c.close)
+		return
+	}
+	c.close()
 }
 
 // outcome is why the connection ended: nil after a farewell of the client.
@@ -243,7 +254,7 @@ func (c *Client) outcome() error {
 
 // MayWait reports whether the next packet asks who the client is, which may take long.
 func (c *Client) MayWait() bool {
-	return c.phase != connected || c.enhanced != nil && c.enhanced.exchange != nil
+	return c.phase != connected && c.door.aside || c.enhanced != nil && c.enhanced.exchange != nil
 }
 
 // Data handles the whole packets in b. It is called by the engine.

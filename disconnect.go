@@ -45,9 +45,15 @@ func (c *Client) disconnect(bt *batch, flags byte, body []byte) error {
 	return fmt.Errorf("petrel: the client disconnected: %s", p.Reason)
 }
 
-// end closes the connection and settles what it leaves behind.
-func (c *Client) end(cause error) {
-	b := c.broker
+// end says farewell and settles what the connection leaves behind. It does not wait
+// for the socket.
+func (c *Client) end() {
+	b, cause := c.broker, c.outcome()
+	defer func() {
+		if r := recover(); r != nil {
+			b.panickedIn(c, r)
+		}
+	}()
 	b.alarms.stop(&c.alarm)
 	c.sayWhy(cause)
 	c.logEnd(cause)
@@ -58,6 +64,12 @@ func (c *Client) end(cause error) {
 	if c.session != nil {
 		b.leave(c, cause) // its will does not wait for its socket
 	}
+}
+
+// close closes the connection, and waits for that if its socket is full, or if the
+// peer has to hear the last packet. It is the last that is done about a client.
+func (c *Client) close() {
+	defer c.broker.dismiss(c)
 	c.out.close()
 	if c.said {
 		c.conn.Close(lastWords)

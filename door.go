@@ -40,6 +40,7 @@ type door struct {
 	authenticate []Authenticator
 	methods      map[string]EnhancedAuthenticator
 	maximum      int
+	aside        bool // a CONNECT has to be handled on a goroutine of its own
 	open         *int // connections, counted by name; guarded by Broker.mu
 }
 
@@ -55,6 +56,7 @@ func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	}
 	d.admit = slices.Concat(d.admit, own.admit)
 	if o.Authenticate == nil {
+		d.aside = true
 		return d, nil
 	}
 	own = newChain()
@@ -67,6 +69,7 @@ func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 		return nil, errors.New("petrel: ListenerOptions.Authenticate is empty, so nobody could connect; nil means the hooks of Options")
 	}
 	d.authenticate, d.methods = own.authenticate, own.methods
+	d.aside = true
 	return d, nil
 }
 

@@ -222,13 +222,24 @@ func (o *outbound) release() {
 	}
 }
 
-// close writes what is pending, for at most lastWords. Afterwards nobody writes.
-func (o *outbound) close() {
+// shut takes no more and writes what the socket takes now. It reports whether that
+// was all, so that nobody writes any more.
+func (o *outbound) shut() bool {
 	o.mu.Lock()
 	o.closed = true
 	o.dropStagesLocked()
 	o.mu.Unlock()
 	o.flush()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.writing && o.pending == nil // pending alone is with a writer between two writes
+}
+
+// close is shut, and waits until all is written, for at most lastWords.
+func (o *outbound) close() {
+	if o.shut() {
+		return
+	}
 	idle := o.untilIdle()
 	if idle == nil {
 		return
@@ -247,7 +258,7 @@ func (o *outbound) close() {
 func (o *outbound) untilIdle() <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.writing && o.pending == nil { // pending alone is with a writer between two writes
+	if !o.writing && o.pending == nil {
 		return nil
 	}
 	if o.idle == nil {

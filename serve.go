@@ -89,7 +89,7 @@ func (b *Broker) ServeConn(conn net.Conn) error {
 		return err
 	}
 	if err := c.letIn(); err != nil {
-		c.Ended(err)
+		c.Ended(err, engine.Here)
 	} else {
 		stream.Serve(c)
 	}
@@ -114,9 +114,11 @@ type awaited struct {
 	ended chan struct{}
 }
 
-func (a awaited) Ended(err error) {
-	a.Client.Ended(err)
-	close(a.ended)
+func (a awaited) Ended(err error, aside func(func())) {
+	aside(func() {
+		a.Client.Ended(err, engine.Here)
+		close(a.ended)
+	})
 }
 
 // admit counts a new connection in, or closes it.
@@ -166,14 +168,19 @@ const surplusAnswered = 64
 // dismiss counts out a connection that has ended.
 func (b *Broker) dismiss(c *Client) {
 	if r := recover(); r != nil {
-		b.log.panicked("a connection", r, "client", c.id)
-		c.conn.Abort()
+		b.panickedIn(c, r)
 	}
 	b.mu.Lock()
 	delete(b.clients, c)
 	*c.door.open--
 	b.mu.Unlock()
 	b.wg.Done()
+}
+
+// panickedIn tells of a panic in what belongs to a client, whose connection ends.
+func (b *Broker) panickedIn(c *Client, reason any) {
+	b.log.panicked("a connection", reason, "client", c.id)
+	c.conn.Abort()
 }
 
 func (b *Broker) listen(a engine.Acceptor) bool {

@@ -36,10 +36,14 @@ type Handler interface {
 	// something, so that it needs a goroutine of its own.
 	MayWait() bool
 
-	// Ended is called once, last, with the reason. It may wait, and has to
-	// close the connection.
-	Ended(err error)
+	// Ended is called once, last, with the reason. It has to close the
+	// connection. What may wait it gives to aside, which runs it where it may, at
+	// once or soon.
+	Ended(err error, aside func(func()))
 }
+
+// Here is the aside of a caller of [Handler].Ended that may wait itself.
+func Here(f func()) { f() }
 
 // Round is the work on what a few connections have sent together, such as
 // buffers that have to be written at its end.

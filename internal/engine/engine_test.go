@@ -29,6 +29,7 @@ type record struct {
 	err     error  // that Data returns
 	ended   chan error
 	over    chan struct{} // closed when it has ended
+	lingers bool          // it may wait at its end
 }
 
 func newRecord() *record {
@@ -65,10 +66,17 @@ func (r *record) Hold() <-chan struct{} {
 
 func (r *record) MayWait() bool { return r.mayWait.Load() }
 
-func (r *record) Ended(err error) {
-	r.conn.Close(0)
-	r.ended <- err
-	close(r.over)
+func (r *record) Ended(err error, aside func(func())) {
+	end := func() {
+		r.conn.Close(0)
+		r.ended <- err
+		close(r.over)
+	}
+	if r.lingers {
+		aside(end)
+	} else {
+		end()
+	}
 }
 
 func packet(payload []byte) []byte {
@@ -83,8 +91,9 @@ func (r *rounds) Finish() { r.open.Add(-1) }
 // host runs an engine for a test.
 type host struct {
 	*engine.Engine
-	rounds rounds
-	wg     sync.WaitGroup
+	rounds  rounds
+	spawned atomic.Int64 // goroutines
+	wg      sync.WaitGroup
 }
 
 func newHost(t *testing.T, c engine.Config) *host {
@@ -94,7 +103,10 @@ func newHost(t *testing.T, c engine.Config) *host {
 		h.rounds.all.Add(1)
 		return &h.rounds
 	}
-	c.Spawn = func(f func()) { h.wg.Go(f) }
+	c.Spawn = func(f func()) {
+		h.spawned.Add(1)
+		h.wg.Go(f)
+	}
 	c.Panicked = func(reason any) { t.Errorf("panic: %v", reason) }
 	h.Engine = engine.New(c)
 	t.Cleanup(func() {
@@ -257,6 +269,45 @@ func TestWhyItEnded(t *testing.T) {
 			require.Error(t, <-r.ended)
 		})
 	})
+}
+
+// On a loop, a connection that comes, says something and goes needs a goroutine only
+// where it may wait.
+func TestGoroutinesOfAConnection(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		mayWait, lingers bool
+		onLoop           int64
+	}{
+		{"it waits for nothing", false, false, 0},
+		{"it may wait with a packet", true, false, 1},
+		{"it may wait at its end", false, true, 1},
+		{"both", true, true, 2},
+	} {
+		for _, kind := range kinds() {
+			t.Run(c.name+"/"+kind, func(t *testing.T) {
+				h := newHost(t, engine.Config{Loops: true})
+				r := newRecord()
+				r.lingers = c.lingers
+				r.mayWait.Store(c.mayWait)
+				r.inData = func() { r.mayWait.Store(false) }
+				var client net.Conn
+				client, r.conn = h.connect(t, kind)
+				r.conn.Start(r)
+				for range 3 {
+					send(t, client, packet([]byte("said")))
+					<-r.came
+				}
+				client.Close()
+				require.ErrorIs(t, <-r.ended, io.EOF)
+				want := int64(1) // the one that reads
+				if kind == "loop" {
+					want = c.onLoop
+				}
+				require.Equal(t, want, h.spawned.Load())
+			})
+		}
+	}
 }
 
 func TestHoldStopsReading(t *testing.T) {

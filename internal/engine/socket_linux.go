@@ -164,9 +164,10 @@ func (s *socket) give() bool {
 }
 
 // end tells the Handler of the end. The caller has the turn, and it is the last.
+// It may be anybody, with any lock.
 func (s *socket) end(err error) {
 	s.in.release()
-	s.loop.loops.engine.Spawn(func() { s.handler.Ended(err) })
+	s.loop.loops.engine.Spawn(func() { s.handler.Ended(err, Here) })
 }
 
 func (s *socket) Interrupt() {
@@ -194,20 +195,21 @@ func (s *socket) readable(r *Round) {
 		}
 	}
 	ls := s.loop.loops
-	if s.handler.MayWait() {
-		ls.engine.Spawn(func() { s.aside(nil) })
-		return
-	}
 	for range readsInARow {
 		n, err := s.fill()
 		if n == 0 && err == nil {
 			break
 		}
+		if err == nil && s.handler.MayWait() {
+			ls.engine.Spawn(func() { s.aside(nil) })
+			return
+		}
 		if err == nil {
 			err = ls.handle(r, s)
 		}
 		if err != nil {
-			s.end(err)
+			s.in.release()
+			s.handler.Ended(err, ls.engine.Spawn)
 			return
 		}
 		if hold := s.handler.Hold(); hold != nil {
@@ -233,25 +235,31 @@ func (s *socket) fill() (n int, err error) {
 	return n, err
 }
 
-// aside is readable on a goroutine that may wait: for hold, and for the Handler.
+// aside is readable on a goroutine that may wait, for hold and for the Handler.
+// It begins with what was read before.
 func (s *socket) aside(hold <-chan struct{}) {
 	for {
 		if hold != nil {
 			s.in.rest()
 			<-hold
-		} else if n, err := s.fill(); err != nil {
-			s.end(err)
-			return
-		} else if n == 0 {
-			s.give()
-			return
 		}
-		if err := s.in.handle(s.loop.loops.engine, s.handler); err != nil {
-			s.end(err)
-			return
+		err := s.in.handle(s.loop.loops.engine, s.handler)
+		if err == nil {
+			if hold = s.handler.Hold(); hold != nil {
+				continue
+			}
+			n := 0
+			if s.handler.MayWait() {
+				n, err = s.fill()
+			}
+			if n == 0 && err == nil {
+				s.give()
+				return
+			}
 		}
-		if hold = s.handler.Hold(); hold == nil && !s.handler.MayWait() {
-			s.give()
+		if err != nil {
+			s.in.release()
+			s.handler.Ended(err, Here)
 			return
 		}
 	}
@@ -386,4 +394,5 @@ func (f *farewell) Data(_ Round, b []byte) (used, need int, err error) {
 
 func (f *farewell) Hold() <-chan struct{} { return nil }
 func (f *farewell) MayWait() bool         { return false }
-func (f *farewell) Ended(error)           { close(f.ended) }
+
+func (f *farewell) Ended(error, func(func())) { close(f.ended) }

@@ -78,7 +78,7 @@ const heardEnough = 64
 func (s *Stream) Start(h Handler) { s.engine.Spawn(func() { s.Serve(h) }) }
 
 // Serve is Start that returns when h has been told of the end.
-func (s *Stream) Serve(h Handler) { h.Ended(s.read(h)) }
+func (s *Stream) Serve(h Handler) { h.Ended(s.read(h), Here) }
 
 // read reads until the connection or h ends it, and returns why.
 func (s *Stream) read(h Handler) (err error) {
