@@ -17,6 +17,7 @@ type chain struct {
 	all          []Hook
 	admit        []ConnectionAuthorizer
 	authenticate []Authenticator
+	prompt       []PromptAuthenticator
 	enhanced     []EnhancedAuthenticator
 	methods      map[string]EnhancedAuthenticator // by Authentication Method
 	authorize    []Authorizer
@@ -89,13 +90,17 @@ func (c *chain) sort(h Hook) (fits int, err error) {
 			fits++
 		}
 	}
-	if fits == 0 {
+	prompt, err := enlist(&c.prompt, h)
+	switch authenticator, _ := h.(Authenticator); {
+	case err != nil:
+		return 0, err
+	case prompt && authenticator == nil:
+		return 0, fmt.Errorf("%T is a PromptAuthenticator, and no Authenticator", h)
+	case fits == 0:
 		return 0, fmt.Errorf("%T implements none of the hook interfaces%s", h, pointerHint(h))
-	}
-	if len(c.selector) > 1 {
+	case len(c.selector) > 1:
 		return 0, fmt.Errorf("%T is a second SharedSelector after %T", h, c.selector[0])
-	}
-	if len(c.store) > 1 {
+	case len(c.store) > 1:
 		return 0, fmt.Errorf("%T is a second Store after %T", h, c.store[0])
 	}
 	if e, ok := h.(EnhancedAuthenticator); ok {
@@ -231,14 +236,21 @@ func (c *Client) authorizeConnection(r *ConnectionRequest) error {
 	return nil
 }
 
-// authenticate asks the authenticators of one listener.
-func (b *Broker) authenticate(ctx context.Context, d *door, r *ConnectRequest) error {
+// authenticate asks the authenticators of the client's listener.
+func (c *Client) authenticate(r *ConnectRequest) error {
+	b, d := c.broker, c.door
 	if len(d.authenticate) == 0 {
 		return packets.NotAuthorized // only enhanced authentication admits
 	}
 	for _, h := range d.authenticate {
 		until := r.Expires
-		if err := b.decideAside(ctx, h, func(ctx context.Context) error { return h.Authenticate(ctx, r) }); err != nil {
+		var err error
+		if ask := func(ctx context.Context) error { return h.Authenticate(ctx, r) }; h.prompt {
+			err = b.decide(b.ctx, h.Authenticator, ask)
+		} else {
+			err = b.decideAside(c.context(), h.Authenticator, ask)
+		}
+		if err != nil {
 			return err
 		}
 		r.Expires = earlier(until, r.Expires)

@@ -31,7 +31,6 @@ type connecting struct {
 // connect handles a CONNECT (MQTT 5.0, section 3.1) up to the decision of the
 // hooks; accept does the rest.
 func (c *Client) connect(bt *batch, flags byte, body []byte) error {
-	b := c.broker
 	var p packets.Connect
 	err := p.Decode(flags, body, 0)
 	c.version = p.Version
@@ -55,7 +54,7 @@ func (c *Client) connect(bt *batch, flags byte, body []byte) error {
 	if cn.hasMethod {
 		return c.beginExchange(bt, cn)
 	}
-	if err := b.authenticate(c.context(), c.door, &cn.request); err != nil {
+	if err := c.authenticate(&cn.request); err != nil {
 		return c.refuse(err)
 	}
 	return c.accept(bt, cn, nil)

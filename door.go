@@ -37,17 +37,23 @@ type ListenerOptions struct {
 type door struct {
 	name         string
 	admit        []ConnectionAuthorizer
-	authenticate []Authenticator
+	authenticate []authenticator
 	methods      map[string]EnhancedAuthenticator
 	maximum      int
 	aside        bool // a CONNECT has to be handled on a goroutine of its own
 	open         *int // connections, counted by name; guarded by Broker.mu
 }
 
+// authenticator is an Authenticator, and whether it is a prompt one.
+type authenticator struct {
+	Authenticator
+	prompt bool
+}
+
 // newDoor checks the options of a listener, as New does those of the broker.
 func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	limit(&o.MaximumConnections, noLimit, noLimit)
-	d := &door{name: o.Name, admit: b.hooks.admit, authenticate: b.hooks.authenticate, methods: b.hooks.methods, maximum: o.MaximumConnections, open: b.openAt(o.Name)}
+	d := &door{name: o.Name, admit: b.hooks.admit, maximum: o.MaximumConnections, open: b.openAt(o.Name)}
 	own := newChain()
 	for i, h := range o.Admit {
 		if err := own.addConnectionAuthorizer(h, b.hooks); err != nil {
@@ -56,7 +62,7 @@ func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	}
 	d.admit = slices.Concat(d.admit, own.admit)
 	if o.Authenticate == nil {
-		d.aside = true
+		d.admitBy(b.hooks, b.hooks.aside)
 		return d, nil
 	}
 	own = newChain()
@@ -68,9 +74,20 @@ func (b *Broker) newDoor(o ListenerOptions) (*door, error) {
 	if len(own.all) == 0 {
 		return nil, errors.New("petrel: ListenerOptions.Authenticate is empty, so nobody could connect; nil means the hooks of Options")
 	}
-	d.authenticate, d.methods = own.authenticate, own.methods
-	d.aside = true
+	d.admitBy(own, b.hooks.aside)
 	return d, nil
+}
+
+// admitBy makes the authenticators of c those of the listener.
+func (d *door) admitBy(c *chain, aside bool) {
+	d.methods = c.methods
+	d.aside = aside || len(d.admit)+len(c.methods) > 0
+	for _, h := range c.authenticate {
+		p, ok := h.(PromptAuthenticator)
+		prompt := ok && p.DecidesPromptly()
+		d.authenticate = append(d.authenticate, authenticator{h, prompt})
+		d.aside = d.aside || !prompt
+	}
 }
 
 // openAt counts the connections of a listener with a name, or of one without.

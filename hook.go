@@ -45,6 +45,20 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, r *ConnectRequest) error
 }
 
+// PromptAuthenticator is an [Authenticator] that says of itself whether it decides
+// within microseconds, from what it has in memory: it waits for no file, no network
+// and no lock that others hold for long, and hashes no password. Where all that decide
+// at a listener do so, and no other hook could hold up who connects, a CONNECT
+// needs no goroutine of its own.
+//
+// For that, such a decision has the context of the broker, not of the connection, and
+// [Options.HookTimeout] refuses it no earlier than it has been made. One that does
+// wait holds up others: those whose packets came at the same moment.
+type PromptAuthenticator interface {
+	// DecidesPromptly is asked once for each listener.
+	DecidesPromptly() bool
+}
+
 // EnhancedAuthenticator speaks one or more Authentication Methods with AUTH
 // packets (MQTT 5.0, section 4.12).
 type EnhancedAuthenticator interface {

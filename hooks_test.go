@@ -484,6 +484,14 @@ func (twoMethods) BeginAuthentication(context.Context, *petrel.AuthenticationReq
 	return nil, packets.NotAuthorized
 }
 
+type onlyPrompt struct{ *dropRecorder }
+
+func (onlyPrompt) DecidesPromptly() bool { return true }
+
+type promptly struct{ connectDecision }
+
+func (promptly) DecidesPromptly() {}
+
 func TestNewRefusesHooks(t *testing.T) {
 	everybody := connectDecision(func(context.Context, *petrel.ConnectRequest) error { return nil })
 	tests := []struct {
@@ -505,6 +513,8 @@ func TestNewRefusesHooks(t *testing.T) {
 			connectDecision
 			withoutContext
 		}{everybody, withoutContext{}}}, []string{"Hooks[0]", "Authorize"}},
+		{"prompt without a decision", []petrel.Hook{everybody, onlyPrompt{}}, []string{"Hooks[1]", "onlyPrompt", "PromptAuthenticator"}},
+		{"prompt in another way", []petrel.Hook{promptly{everybody}}, []string{"Hooks[0]", "DecidesPromptly", "petrel.PromptAuthenticator"}},
 		{"an authentication method twice", []petrel.Hook{twoMethods{"a"}, twoMethods{"b"}}, []string{"Hooks[1]", "common"}},
 		{"two selectors", []petrel.Hook{everybody, selector{}, selector{}}, []string{"Hooks[2]", "SharedSelector"}},
 

@@ -152,6 +152,13 @@ type entrance struct {
 	anonymous petrel.Authenticator
 }
 
+// DecidesPromptly tells whether nobody is asked who might take long: none of the
+// policies for anonymous clients does.
+func (e entrance) DecidesPromptly() bool {
+	known, ok := e.known.(petrel.PromptAuthenticator)
+	return !e.proves || ok && known.DecidesPromptly()
+}
+
 // Authenticate admits who is known, or has nothing to be known by.
 func (e entrance) Authenticate(ctx context.Context, r *petrel.ConnectRequest) error {
 	if !e.proves {

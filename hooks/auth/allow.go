@@ -14,12 +14,19 @@ var (
 	_ petrel.Authenticator = AllowAll{}
 	_ petrel.Authenticator = AllowLocal{}
 	_ petrel.Authenticator = Anonymous{}
+
+	_ petrel.PromptAuthenticator = AllowAll{}
+	_ petrel.PromptAuthenticator = AllowLocal{}
+	_ petrel.PromptAuthenticator = Anonymous{}
 )
 
 // AllowAll is an [petrel.Authenticator] that admits every client, whatever
 // credentials it gives, and believes the user name that it claims. It is meant
 // for networks where everybody is trusted, and for tests.
 type AllowAll struct{}
+
+// DecidesPromptly tells that it does.
+func (AllowAll) DecidesPromptly() bool { return true }
 
 // Authenticate admits the client.
 func (AllowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { return nil }
@@ -34,6 +41,9 @@ func (AllowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { re
 // everybody who reaches the proxy would be local. Where the listener does, the
 // proxy has to be local as well: what is local to another machine is not here.
 type AllowLocal struct{}
+
+// DecidesPromptly tells that it does.
+func (AllowLocal) DecidesPromptly() bool { return true }
 
 // Authenticate admits the client if it is local.
 func (AllowLocal) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {
@@ -52,6 +62,9 @@ func (AllowLocal) Authenticate(_ context.Context, r *petrel.ConnectRequest) erro
 //
 // The identity of these clients is empty, and so one for all of them.
 type Anonymous struct{}
+
+// DecidesPromptly tells that it does.
+func (Anonymous) DecidesPromptly() bool { return true }
 
 // Authenticate admits the client if it gives no credentials.
 func (Anonymous) Authenticate(_ context.Context, r *petrel.ConnectRequest) error {

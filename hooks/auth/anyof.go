@@ -26,6 +26,18 @@ func AnyOf(hooks ...petrel.Authenticator) petrel.Authenticator {
 
 type anyOf []petrel.Authenticator
 
+var _ petrel.PromptAuthenticator = anyOf(nil)
+
+// DecidesPromptly tells whether all hooks do.
+func (a anyOf) DecidesPromptly() bool {
+	for _, h := range a {
+		if p, ok := h.(petrel.PromptAuthenticator); !ok || !p.DecidesPromptly() {
+			return false
+		}
+	}
+	return true
+}
+
 func (a anyOf) Authenticate(ctx context.Context, r *petrel.ConnectRequest) error {
 	var first error
 	for _, h := range a {

@@ -106,3 +106,25 @@ func TestAnyOfCopiesItsHooks(t *testing.T) {
 	hooks[0] = auth.AllowAll{}
 	assert.Error(t, a.Authenticate(t.Context(), &petrel.ConnectRequest{}))
 }
+
+// It is prompt if all of its hooks are.
+func TestAnyOfDecidesPromptly(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		hooks []petrel.Authenticator
+		want  bool
+	}{
+		{"no hooks", nil, true},
+		{"all are", []petrel.Authenticator{auth.AllowAll{}, auth.AllowLocal{}, auth.Anonymous{}}, true},
+		{"one does not say", []petrel.Authenticator{auth.AllowAll{}, refuse(nil)}, false},
+		{"a nil hook", []petrel.Authenticator{nil, auth.AllowAll{}}, false},
+		{"nested", []petrel.Authenticator{auth.AnyOf(auth.AllowAll{})}, true},
+		{"nested, and one does not say", []petrel.Authenticator{auth.AnyOf(refuse(nil)), auth.AllowAll{}}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, ok := auth.AnyOf(tc.hooks...).(petrel.PromptAuthenticator)
+			assert.True(t, ok)
+			assert.Equal(t, tc.want, p.DecidesPromptly())
+		})
+	}
+}

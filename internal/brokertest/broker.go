@@ -72,6 +72,8 @@ type allowAll struct{}
 
 func (allowAll) Authenticate(context.Context, *petrel.ConnectRequest) error { return nil }
 
+func (allowAll) DecidesPromptly() bool { return true }
+
 // Dial opens a connection on which nothing has been sent. The version is that
 // in which the client encodes and decodes.
 func (b *Broker) Dial(v packets.Version) *Client {
