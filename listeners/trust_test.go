@@ -27,7 +27,9 @@ func TestCertificatesCheck(t *testing.T) {
 	ended := []*x509.Certificate{ca.Issue("ended", certtest.Until(time.Now().Add(-time.Minute))).Leaf, ca.Certificate}
 	pinned := []*x509.Certificate{direct}
 	none := [][]byte{ca.Revoke(soon()), middle.Revoke(soon())}
-	list := func(of *certtest.Authority, serial int64) [][]byte { return append([][]byte{of.Revoke(soon(), serial)}, none...) }
+	list := func(of *certtest.Authority, serial int64) [][]byte {
+		return append([][]byte{of.Revoke(soon(), serial)}, none...)
+	}
 	cas := func(all ...*certtest.Authority) (text []byte) {
 		for _, a := range all {
 			text = append(text, a.PEM()...)
