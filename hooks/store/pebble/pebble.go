@@ -28,6 +28,9 @@ const DirName = "petrel.pebble"
 const format = pebble.FormatColumnarBlocks
 
 const (
+	// memTable is the memory for changes before they become a table, in bytes; there are two
+	// at most. The C library keeps the memory of some more, so they are not larger.
+	memTable = 4 << 20
 	// batchHeader is what a batch begins with, in bytes, and recordOverhead what each
 	// record needs at most beside key and value: its kind, and two lengths.
 	batchHeader    = 12
@@ -105,7 +108,7 @@ func openDir(path string, o *Options) (*Store, error) {
 	}
 	fs := &lazyFS{FS: o.fs}
 	db, err := pebble.Open(path, &pebble.Options{
-		FS: fs, Logger: logger{o.Logger}, FormatMajorVersion: format, CacheSize: max(o.CacheBytes, 8<<20), MemTableSize: 16 << 20,
+		FS: fs, Logger: logger{o.Logger}, FormatMajorVersion: format, CacheSize: max(o.CacheBytes, 8<<20), MemTableSize: memTable,
 		EventListener: &pebble.EventListener{
 			// Without a function here the first damaged block would end the process.
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
