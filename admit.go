@@ -142,7 +142,7 @@ func (c *Client) reauthorizeConnection(ctx context.Context) error {
 	}}
 	r.Connect.Peer = r.Peer
 	for _, h := range c.door.admit {
-		err := c.broker.decideAside(ctx, h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, &r) })
+		err := c.broker.decideAside(ctx, never, h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, &r) })
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (c *Client) begin(r *AuthenticationRequest) (AuthenticationExchange, error)
 		return nil, packets.BadAuthenticationMethod
 	}
 	begun := make(chan AuthenticationExchange, 1)
-	err := c.broker.decideAside(c.context(), h, func(ctx context.Context) error {
+	err := c.broker.decideAside(c.context(), c.gone, h, func(ctx context.Context) error {
 		x, err := h.BeginAuthentication(ctx, r)
 		begun <- x
 		return err
@@ -76,7 +76,7 @@ func (c *Client) continueConnect(bt *batch, data []byte) error {
 func (c *Client) step(data []byte) (AuthenticationStep, error) {
 	x := c.enhanced.exchange
 	steps := make(chan AuthenticationStep, 1)
-	err := c.broker.decideAside(c.context(), x, func(ctx context.Context) error {
+	err := c.broker.decideAside(c.context(), c.gone, x, func(ctx context.Context) error {
 		step, err := x.Authenticate(ctx, data)
 		steps <- step
 		return err

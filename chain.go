@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"sync/atomic"
 	"time"
@@ -203,18 +204,28 @@ func (b *Broker) decide(parent context.Context, hook any, ask func(context.Conte
 }
 
 // decideAside asks one hook on a goroutine of its own, and does not wait longer
-// than the time it has: a hook that ignores its context holds up nobody.
-func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Context) error) error {
+// than the time it has: a hook that ignores its context holds up nobody. Nor does
+// it wait for a client that has gone, which is looked for now and then.
+func (b *Broker) decideAside(ctx context.Context, gone func() bool, hook any, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.HookTimeout)
 	decided := make(chan error, 1)
 	b.spawn(func() {
 		defer cancel()
 		decided <- b.decide(ctx, hook, ask)
 	})
-	select {
-	case err := <-decided:
-		return err
-	case <-ctx.Done():
+	look := time.NewTicker(goneAfter)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		select {
+		case err := <-decided:
+			return err
+		case <-ctx.Done():
+		case <-look.C:
+			if gone() {
+				cancel()
+				return errGone
+			}
+		}
 	}
 	select { // a hook that minds its context has an answer now
 	case err := <-decided:
@@ -226,9 +237,22 @@ func (b *Broker) decideAside(ctx context.Context, hook any, ask func(context.Con
 	}
 }
 
+// goneAfter is the time between two looks at a client that waits for a decision.
+const goneAfter = 250 * time.Millisecond
+
+// errGone ends a connection whose client did not wait for its CONNACK.
+var errGone = fmt.Errorf("petrel: the client left before it was answered: %w", io.EOF)
+
+// gone reports whether the client has left while its CONNECT is being decided, and
+// has said no more than that: what it has sent behind its CONNECT is to be heard.
+func (c *Client) gone() bool { return c.phase != connected && !c.followed && c.conn.Gone() }
+
+// never is for decisions that are not about a CONNECT.
+func never() bool { return false }
+
 func (c *Client) authorizeConnection(r *ConnectionRequest) error {
 	for _, h := range c.door.admit {
-		err := c.broker.decideAside(c.context(), h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, r) })
+		err := c.broker.decideAside(c.context(), c.gone, h, func(ctx context.Context) error { return h.AuthorizeConnection(ctx, r) })
 		if err != nil {
 			return err
 		}
@@ -248,7 +272,7 @@ func (c *Client) authenticate(r *ConnectRequest) error {
 		if ask := func(ctx context.Context) error { return h.Authenticate(ctx, r) }; h.prompt {
 			err = b.decide(b.ctx, h.Authenticator, ask)
 		} else {
-			err = b.decideAside(c.context(), h.Authenticator, ask)
+			err = b.decideAside(c.context(), c.gone, h.Authenticator, ask)
 		}
 		if err != nil {
 			return err

@@ -34,6 +34,7 @@ type Client struct {
 	aliasesIn [][]byte // topics by topic alias
 	pace      *pace    // nil without a rate limit
 	opened    int32    // QoS 2 messages of this connection that wait for PUBREL
+	followed  bool     // more was read behind the packet that is being handled, before CONNACK
 
 	// Written before the client is online, then read by everybody.
 	maximumPacket int32 // of what the client takes, in bytes
@@ -291,6 +292,9 @@ func (c *Client) Data(r engine.Round, b []byte) (used, need int, err error) {
 		}
 		if trace := c.broker.hooks.trace; len(trace) > 0 {
 			observe(c.broker, trace, func(o PacketTracer) { o.PacketReceived(c, b[used:used+size]) })
+		}
+		if c.phase != connected {
+			c.followed = len(b) > used+size
 		}
 		if err := c.packet(bt, h, b[used+n:used+size]); err != nil {
 			return used, 0, err

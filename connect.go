@@ -1,6 +1,7 @@
 package petrel
 
 import (
+	"errors"
 	"math"
 	"time"
 	"unicode/utf8"
@@ -162,7 +163,7 @@ func clone(b []byte) []byte { return append([]byte(nil), b...) }
 // read, if there is one (MQTT 5.0, section 4.13). It returns err.
 func (c *Client) refuse(err error) error {
 	code := packets.ReasonOf(err)
-	if c.version == 0 {
+	if c.version == 0 || errors.Is(err, errGone) {
 		return err
 	}
 	if !code.AllowedIn(packets.TypeConnack) {

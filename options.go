@@ -37,6 +37,11 @@ type Options struct {
 	// HookTimeout bounds one decision of a hook. A decision that takes longer
 	// refuses. Zero means 3 seconds, as some
 	// devices wait for CONNACK no longer than 4; negative means no limit.
+	//
+	// A client that leaves while its CONNECT is being decided, with nothing sent
+	// behind it, ends the context of the hook and frees its connection: over plain
+	// TCP and Unix sockets within a quarter of a second, over others, whose layers
+	// may hold what it has sent, when the hook has decided or its time is over.
 	HookTimeout time.Duration
 
 	// MaximumPacketSize is the largest packet a client may send after CONNECT,

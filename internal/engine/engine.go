@@ -70,6 +70,11 @@ type Conn interface {
 	// Start begins to serve the connection: what it receives goes to h.
 	Start(h Handler)
 
+	// Gone reports whether the peer has closed the connection and nothing that it
+	// has said is left to be read. It does not wait. Nothing but a bare socket knows:
+	// others may hold what they have read, and say no. The caller has the turn.
+	Gone() bool
+
 	// TryWrite writes of v what the socket takes now. It returns less than the
 	// size of v and no error when the socket is full, or when nothing can be
 	// written without blocking on this kind of connection. One call at a time.

@@ -24,3 +24,5 @@ type tryWriter struct{}
 func (*tryWriter) init(syscall.RawConn) {}
 
 func (*tryWriter) write(net.Buffers) (int, error) { return 0, errors.ErrUnsupported }
+
+func rawGone(syscall.RawConn) bool { return false }

@@ -114,3 +114,26 @@ func readSome(fd int, b []byte) (int, error) {
 		return n, nil
 	}
 }
+
+// hasEnded reports whether the non-blocking socket has nothing more to be read.
+func hasEnded(fd int) bool {
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return false
+		}
+		return n <= 0
+	}
+}
+
+// rawGone is hasEnded for a connection of package net.
+func rawGone(raw syscall.RawConn) (gone bool) {
+	if raw.Control(func(fd uintptr) { gone = hasEnded(int(fd)) }) != nil {
+		return true // it is closed
+	}
+	return gone
+}

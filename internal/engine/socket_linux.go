@@ -265,6 +265,8 @@ func (s *socket) aside(hold <-chan struct{}) {
 	}
 }
 
+func (s *socket) Gone() bool { return hasEnded(s.fd) }
+
 func (s *socket) TryWrite(v net.Buffers) (int, error) { return writeSome(s.fd, v) }
 
 func (s *socket) Drain(rest net.Buffers, w Writer) {

@@ -44,6 +44,8 @@ func (s *Stream) TryWrite(v net.Buffers) (int, error) {
 	return s.try.write(v)
 }
 
+func (s *Stream) Gone() bool { return s.raw != nil && rawGone(s.raw) }
+
 func (s *Stream) Interrupt() { s.SetReadDeadline(time.Unix(1, 0)) }
 
 func (s *Stream) Expire() { s.SetDeadline(time.Unix(1, 0)) }
