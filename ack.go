@@ -120,7 +120,7 @@ func (c *Client) pubrel(bt *batch, flags byte, body []byte) error {
 	if known && s.durable {
 		s.broker.journal.forgetReceived(bt, s, p.PacketID)
 	}
-	if len(s.received) == 0 {
+	if known && len(s.received) == 0 {
 		s.received = nil
 	}
 	comp := &bt.in.comp

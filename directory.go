@@ -126,7 +126,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32, revocations uint64)
 		old.mu.Lock()
 		defer old.mu.Unlock()
 		now := b.alarms.now()
-		cl.expired = old.owner == nil && old.expires != 0 && old.expires <= now
+		cl.expired = old.owner == nil && old.absence.over(now)
 		if old.identity != c.identity && !cl.expired {
 			return cl, &packets.Error{Code: packets.ClientIdentifierNotValid, Detail: "the session belongs to another user"}
 		}
@@ -201,14 +201,13 @@ func (s *session) claimLocked(cl *claim, clean bool, now instant) {
 		if w != nil && (w.delay == 0 || !resume) {
 			cl.will = w
 		}
-	} else if s.pendingWill != nil && (!resume || s.willDue <= now) {
-		cl.will = s.pendingWill
+	} else if a := s.absence; a.pending() != nil && (!resume || a.willDue <= now) {
+		cl.will = a.will
 	}
-	s.pendingWill = nil
+	s.endAbsenceLocked()
 	s.goOfflineLocked()
 	if resume {
 		cl.session, cl.present = s, true
-		s.broker.alarms.stop(&s.alarm)
 		return
 	}
 	s.ended = true
@@ -249,7 +248,7 @@ func (b *Broker) release(c *Client) (ended bool, due *will, still bool) {
 	if s.kept {
 		b.journal.keepSession(nil, s)
 		if w != nil {
-			b.journal.keepWill(nil, s, w, s.willDue)
+			b.journal.keepWill(nil, s, w, s.absence.willDue)
 		}
 	}
 	return false, due, true
@@ -262,16 +261,14 @@ func (b *Broker) expire(s *session) (ended bool, due *will) {
 	defer sh.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.owner != nil {
+	a := s.absence
+	if s.ended || a == nil { // or it has a connection
 		return false, nil
 	}
 	now := b.alarms.now()
-	if s.pendingWill != nil && s.willDue <= now {
-		due, s.pendingWill = s.pendingWill, nil
-	}
-	over := s.expires != 0 && s.expires <= now
-	if over && s.pendingWill != nil {
-		due, s.pendingWill = s.pendingWill, nil
+	over := a.over(now)
+	if a.will != nil && (over || a.willDue <= now) {
+		due, a.will = a.will, nil
 	}
 	sh.dueLocked(due)
 	if !over {

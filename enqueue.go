@@ -14,6 +14,7 @@ func (s *session) enqueueLocked(bt *batch, d delivery) {
 		bt.dropMessage(s.id, d.msg, d.qos, DropQueueFull)
 		return
 	}
+	s.beginBacklogLocked()
 	for s.overfullLocked(1, size) {
 		if s.makeRoomLocked(bt, d.qos) {
 			continue

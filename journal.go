@@ -25,7 +25,7 @@ func (j *journal) keepSession(bt *batch, s *session) {
 		r.state = stateEnded
 	case s.owner == nil:
 		r.state = stateWaiting
-		r.expires = j.broker.alarms.calendar(s.expires)
+		r.expires = j.broker.alarms.calendar(s.absence.end())
 	}
 	s.kept = true
 	j.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/internal/brokertest"
 )
 
@@ -17,7 +18,11 @@ func TestMain(m *testing.M) {
 		play()
 		return
 	}
-	brokertest.Main(m)
+	brokertest.Main(m, func() {
+		if !petrel.SessionsAtRestShareNothing() {
+			panic("a session has changed what all sessions at rest share")
+		}
+	})
 }
 
 // eventually waits until ok reports true, and fails the test if it does not in

@@ -286,6 +286,7 @@ func (c *Client) remember(bt *batch, id uint16) bool {
 		return false
 	}
 	if s.received == nil {
+		s.beginBacklogLocked()
 		s.received = make(map[uint16]bool)
 	}
 	if _, known := s.received[id]; !known && s.durable {

@@ -176,9 +176,8 @@ func (r *restoring) session(key, value []byte) error {
 	s.session = &session{
 		broker: b, principal: &principal{id: s.record.id, identity: s.record.identity, userName: s.record.userName},
 		serial: serial, expiry: s.record.expiry, durable: true,
-		userName: s.record.userName, version: s.record.version, kept: true,
+		userName: s.record.userName, version: s.record.version, kept: true, backlog: new(backlog),
 	}
-	s.alarm.owner = s.session
 	r.sessions[serial] = s
 	r.newest[s.id] = max(r.newest[s.id], serial)
 	return nil

@@ -324,6 +324,7 @@ func (s *session) replayNextLocked(bt *batch) bool {
 
 // owe adds the retained messages of a subscription to what the session is owed.
 func (s *session) owe(r *replay) {
+	s.beginBacklogLocked()
 	r.entry.Value.owed = r
 	s.replays = append(s.replays, r)
 }
@@ -367,6 +368,7 @@ func (s *session) endReplayLocked(bt *batch) {
 	s.replays[0] = nil
 	if s.replays = s.replays[1:]; len(s.replays) == 0 {
 		s.replays = nil
+		s.endBacklogLocked()
 	}
 }
 

@@ -130,7 +130,9 @@ const (
 // beginScrutinyLocked has all messages that wait looked at, if there are any.
 func (s *session) beginScrutinyLocked(removed []*entry) {
 	if s.queue.messages() == 0 && s.flights.n == 0 {
-		s.scrutiny = nil
+		if s.scrutiny != nil {
+			s.scrutiny = nil
+		}
 		return
 	}
 	if st := s.queue.stored; st != nil {

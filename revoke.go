@@ -149,7 +149,7 @@ func (b *Broker) reauthorize(ctx context.Context, s *session) (after *commit, er
 // refusedWill returns the will of the session if it may not be published any more.
 func (b *Broker) refusedWill(ctx context.Context, s *session) (*will, error) {
 	s.mu.Lock()
-	w := s.pendingWill
+	w := s.absence.pending()
 	if s.owner != nil {
 		w = s.owner.will
 	}
@@ -193,8 +193,8 @@ func (s *session) takeWillLocked(bt *batch, w *will) bool {
 	switch {
 	case s.owner != nil && s.owner.will != nil && (w == nil || s.owner.will == w):
 		s.owner.will = nil
-	case s.pendingWill != nil && (w == nil || s.pendingWill == w):
-		s.pendingWill = nil
+	case s.absence.pending() != nil && (w == nil || s.absence.will == w):
+		s.absence.will = nil
 	default:
 		return false
 	}

@@ -16,7 +16,6 @@ type session struct {
 	*principal                    // who created it
 	local      *LocalSubscription // of the host; nil for sessions of clients
 	serial     uint64             // tells sessions apart, also those with the same identifier
-	alarm      alarm              // of the session expiry and of the delayed will
 	online     atomic.Bool        // client is set; a hint for the choice of a shared member
 
 	mu      sync.Mutex
@@ -31,19 +30,11 @@ type session struct {
 	quota   int32   // how many more QoS 1 and 2 messages may be sent on this connection
 	yields  int32   // its place in memory.queues, 0 for none; guarded by memory.mu
 
-	expires     instant // when the session ends without a connection; 0 means never
-	pendingWill *will   // delayed, of a connection that has ended
-	willDue     instant
-	takeovers   *takeovers // nil if there was none
+	absence   *absence   // nil while it has a connection, or waits for nothing without one
+	takeovers *takeovers // nil if there was none
 
 	subs     subscriptionSet
-	queue    queue
-	scrutiny *scrutiny // of what waits; nil unless there was a review since
-	purged   instant   // when expired messages were last looked for in the queue
-	flights  inflight
-	resend   []uint16        // flights that wait for quota to be sent again, in order
-	received map[uint16]bool // identifiers of QoS 2 messages from the client, until PUBREL; whether this connection sent them
-	replays  []*replay       // retained messages that its subscriptions are still owed
+	*backlog // noBacklog while it has none
 
 	// Of the client that was connected last.
 	userName string
@@ -54,8 +45,6 @@ type session struct {
 	willKept bool // and one of a will
 	settled  bool // it has ended, and nothing but that will is left of it
 
-	droppedReplays int32 // how many of replays are dropped; here it takes no room
-
 	places uint64 // given to deliveries so far
 }
 
@@ -63,9 +52,7 @@ type session struct {
 const neverExpires = math.MaxUint32
 
 func newSession(b *Broker, p *principal) *session {
-	s := &session{broker: b, principal: p, serial: b.serials.Add(1)}
-	s.alarm.owner = s
-	return s
+	return &session{broker: b, principal: p, serial: b.serials.Add(1), backlog: &noBacklog}
 }
 
 // goOfflineLocked takes the session from its connection.
@@ -75,6 +62,9 @@ func (s *session) goOfflineLocked() {
 		s.last = nil
 	}
 	s.online.Store(false)
+	if s.endBacklogLocked(); s.backlog == &noBacklog {
+		return
+	}
 	s.resend = nil
 	s.flights.settle()
 	for id := range s.received {
@@ -123,10 +113,10 @@ func (s *session) lastClient() *Client {
 // endSession removes what an ended session holds. Messages that it has by shared
 // subscriptions go to other members. What it returns is to be safe in the store.
 func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
-	b.alarms.stop(&s.alarm)
 	bt := b.batch()
 	defer bt.finish()
 	s.mu.Lock()
+	s.endAbsenceLocked()
 	subs := s.subs.list
 	held, left := s.takeAllLocked(bt)
 	s.mu.Unlock()
@@ -186,9 +176,7 @@ func (s *session) takeAllLocked(bt *batch) (held []delivery, left *stored) {
 	}
 	s.broker.memory.forget(s)
 	left = s.queue.stored
-	s.subs, s.queue, s.flights, s.scrutiny = subscriptionSet{}, queue{}, inflight{}, nil
-	s.received, s.resend = nil, nil
-	s.replays, s.droppedReplays = nil, 0
+	s.subs, s.backlog = subscriptionSet{}, &noBacklog
 	return held, left
 }
 
@@ -250,6 +238,7 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 	var id uint16
 	var after *commit
 	if t.qos > AtMostOnce {
+		s.beginBacklogLocked()
 		f := s.flights.add(t.delivery(p))
 		f.epoch = s.epoch
 		s.broker.memory.add(int64(f.msg.size()))

@@ -38,6 +38,7 @@ func (r *restoring) settle() {
 // enter makes a session routable, unless it has ended.
 func (r *restoring) enter(s *restored) {
 	r.fly(s)
+	s.endBacklogLocked()
 	if !s.checks {
 		s.last = nil
 	}
@@ -55,13 +56,10 @@ func (r *restoring) enter(s *restored) {
 		s.waitLocked(r.now, w)
 		r.journal.keepSession(nil, s.session)
 		if w != nil {
-			r.journal.keepWill(nil, s.session, w, s.session.willDue)
+			r.journal.keepWill(nil, s.session, w, s.absence.willDue)
 		}
 	default:
-		s.expires = r.broker.alarms.instantOf(s.record.expires)
-		if s.pendingWill = s.will; s.will != nil {
-			s.session.willDue = r.broker.alarms.instantOf(s.willDue)
-		}
+		s.beginAbsenceLocked(r.broker.alarms.instantOf(s.record.expires), s.will, r.broker.alarms.instantOf(s.willDue))
 	}
 	r.broker.directory.shard(s.id).sessions[s.id] = s.session
 	r.broker.directory.count.Add(1)
