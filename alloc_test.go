@@ -114,6 +114,45 @@ func TestForwardingDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// The payload of a large QoS 0 message is sent from where it was read, and so are
+// those that follow.
+func TestForwardingLargePayloadsDoesNotCopy(t *testing.T) {
+	const size, n = 100_000, 200
+	b := brokertest.New(t, petrel.Options{Logger: silent()})
+	addr := serveTCP(t, b.Broker)
+	subs := make([]net.Conn, 3)
+	for i := range subs {
+		subs[i] = dialMQTT(t, addr, packets.Connect{Version: packets.V5, ClientID: fmt.Appendf(nil, "sub%d", i), CleanStart: true})
+		subscribeMQTT(t, subs[i], packets.V5, "a/b", packets.AtMostOnce)
+	}
+	pub := dialMQTT(t, addr, packets.Connect{Version: packets.V5, ClientID: []byte("pub"), CleanStart: true})
+	out := repeated(t, &packets.Publish{Topic: []byte("a/b"), Payload: bytes.Repeat([]byte("x"), size)}, packets.V5, 1)
+	got := make([]byte, len(out))
+	send := func() {
+		_, err := pub.Write(out)
+		require.NoError(t, err)
+		for _, sub := range subs {
+			_, err := io.ReadFull(sub, got)
+			require.NoError(t, err)
+		}
+		require.True(t, bytes.Equal(out, got))
+	}
+	var before, after runtime.MemStats
+	for range n {
+		send()
+	}
+	runtime.ReadMemStats(&before)
+	for range n {
+		send()
+	}
+	runtime.ReadMemStats(&after)
+	most := size / 10
+	if underRaceDetector() {
+		most = 20 * size // it makes pools forget at random
+	}
+	require.Less(t, int(after.TotalAlloc-before.TotalAlloc)/n, most, "bytes allocated for each message")
+}
+
 // repeated is the wire form of p, n times.
 func repeated(t testing.TB, p packets.Packet, v packets.Version, n int) []byte {
 	t.Helper()

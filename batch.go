@@ -3,6 +3,7 @@ package petrel
 import (
 	"encoding/binary"
 
+	"github.com/petrelmq/petrel/internal/engine"
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
@@ -26,6 +27,7 @@ type batch struct {
 	journal   publicationJournal
 	journaled *commit // the last that this batch has changes in; nil if there are none
 
+	read     *engine.Buffer // that the packets lie in which are handled; nil if it cannot be retained
 	in       decoded
 	pub      publication // the message that is being published
 	waiting  publication // a kept message that is being sent
@@ -107,7 +109,7 @@ func (bt *batch) push(c *Client, head []byte, p *publication, idAt int, id uint1
 	if len(bt.broker.hooks.trace) > 0 {
 		bt.trace(c, head, p.payload, idAt, id)
 	}
-	mustFlush, size := c.out.pushAfter(after, head, p.payload, idAt, id, p.held != nil)
+	mustFlush, size := c.out.pushAfter(after, head, p.content(), idAt, id)
 	bt.count.publishOut++
 	bt.count.publishBytesOut += uint64(len(p.payload))
 	bt.sent(c, len(head)+len(p.payload), mustFlush, size)
@@ -139,7 +141,7 @@ func (bt *batch) replyShort(c *Client, p packets.Packet, shrink func()) {
 	if len(bt.broker.hooks.trace) > 0 {
 		bt.trace(c, b, nil, 0, 0)
 	}
-	mustFlush, size := c.out.pushAfter(bt.journaled, b, nil, 0, 0, false)
+	mustFlush, size := c.out.pushAfter(bt.journaled, b, content{}, 0, 0)
 	bt.sent(c, len(b), mustFlush, size)
 }
 

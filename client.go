@@ -259,11 +259,13 @@ func (c *Client) MayWait() bool {
 }
 
 // Data handles the whole packets in b. It is called by the engine.
-func (c *Client) Data(r engine.Round, b []byte) (used, need int, err error) {
+func (c *Client) Data(r engine.Round, b []byte, of *engine.Buffer) (used, need int, err error) {
 	c.busy.Store(true)
 	bt := r.(*batch)
 	bt.journaled = nil // by others that share the round
+	bt.read = of
 	defer func() {
+		bt.read = nil
 		if r := recover(); r != nil {
 			bt.abandon()
 			c.broker.log.panicked("the handling of a packet", r, "client", c.id)

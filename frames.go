@@ -3,6 +3,8 @@ package petrel
 import (
 	"net"
 	"sync"
+
+	"github.com/petrelmq/petrel/internal/engine"
 )
 
 const (
@@ -19,8 +21,16 @@ const (
 type frames struct {
 	full net.Buffers // what comes before b, complete
 	b    []byte
-	refs []reference // into b
-	v    net.Buffers // what buffers has returned last, to be used again
+	refs []reference      // into b
+	lent []*engine.Buffer // retained until recycle: payloads of full and refs lie in them
+	v    net.Buffers      // what buffers has returned last, to be used again
+}
+
+// content is the payload of a packet, and how long its bytes hold.
+type content struct {
+	b    []byte
+	kept bool           // for ever: it is immutable
+	lent *engine.Buffer // as long as this is retained, if not nil
 }
 
 // reference is a payload that stands before b[at].
@@ -31,7 +41,14 @@ type reference struct {
 
 var framesPool = sync.Pool{New: func() any { return new(frames) }}
 
+// recycle gives f back when nobody writes it any more. Frames that are not given
+// back are left to the garbage collector, with the buffers that they retain.
 func (f *frames) recycle() {
+	for _, b := range f.lent {
+		b.Release()
+	}
+	clear(f.lent)
+	f.lent = f.lent[:0]
 	clear(f.refs)
 	clear(f.v)
 	f.full, f.b, f.refs, f.v = nil, f.b[:0], f.refs[:0], f.v[:0]
@@ -41,11 +58,11 @@ func (f *frames) recycle() {
 }
 
 // add appends a packet; see [outbound.push].
-func (f *frames) add(head, payload []byte, idAt int, id uint16, shared bool) {
-	refer := shared && len(payload) >= shareFrom
+func (f *frames) add(head []byte, payload content, idAt int, id uint16) {
+	refer := (payload.kept || payload.lent != nil) && len(payload.b) >= shareFrom
 	need := len(head)
 	if !refer {
-		need += len(payload)
+		need += len(payload.b)
 	}
 	if len(f.b) > 0 && len(f.b)+need > keepUpTo {
 		f.beginChunk(need)
@@ -55,10 +72,14 @@ func (f *frames) add(head, payload []byte, idAt int, id uint16, shared bool) {
 	if idAt != 0 {
 		f.b[start+idAt], f.b[start+idAt+1] = byte(id>>8), byte(id)
 	}
-	if refer {
-		f.refs = append(f.refs, reference{len(f.b), payload})
-	} else {
-		f.b = append(f.b, payload...)
+	if !refer {
+		f.b = append(f.b, payload.b...)
+		return
+	}
+	f.refs = append(f.refs, reference{len(f.b), payload.b})
+	if !payload.kept {
+		payload.lent.Retain()
+		f.lent = append(f.lent, payload.lent)
 	}
 }
 
@@ -105,6 +126,9 @@ func (f *frames) append(g *frames) *frames {
 		f.refs = append(f.refs, reference{len(f.b) + r.at, r.payload})
 	}
 	f.b = append(f.b, g.b...)
+	f.lent = append(f.lent, g.lent...)
+	clear(g.lent)
+	g.lent = g.lent[:0] // they are retained by f now
 	g.recycle()
 	return f
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/petrelmq/petrel/internal/engine"
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
 )
@@ -65,7 +66,8 @@ func (m *message) expired(now instant) bool { return m.expires != 0 && m.expires
 
 // publication is a message on its way through the broker. Its slices alias the
 // read buffer of the publisher; whoever must keep the message longer asks for
-// the one copy that all of them share.
+// the one copy that all of them share. Only what is on its way to a socket may
+// refer to the read buffer longer, and retains it meanwhile.
 type publication struct {
 	topic   []byte
 	payload []byte
@@ -75,6 +77,7 @@ type publication struct {
 	retain  bool
 	expires instant
 	held    *message
+	lent    *engine.Buffer // that payload lies in, nil if it is not in one or nobody may retain it
 }
 
 // size is that of its message.
@@ -91,9 +94,14 @@ func (p *publication) message() *message {
 			topic: string(p.topic), body: body, props: len(p.props), by: p.by,
 			expires: p.expires, qos: p.qos, retain: p.retain,
 		}
-		p.payload = p.held.payload() // which may be referred to, unlike a read buffer
+		p.payload, p.lent = p.held.payload(), nil // which may be referred to without end, unlike a read buffer
 	}
 	return p.held
+}
+
+// content is the payload as it is sent.
+func (p *publication) content() content {
+	return content{b: p.payload, kept: p.held != nil, lent: p.lent}
 }
 
 // from makes p the publication of a kept message. topic is a buffer for its topic.

@@ -40,16 +40,15 @@ type outbound struct {
 }
 
 // push appends a packet, given as head and payload. At idAt in the head, unless
-// that is 0, the packet identifier is put in. A shared payload is immutable and
-// may be referred to. It reports whether the caller has to flush, and how many
-// bytes wait now.
-func (o *outbound) push(head, payload []byte, idAt int, id uint16, shared bool) (mustFlush bool, size int) {
-	return o.pushAfter(nil, head, payload, idAt, id, shared)
+// that is 0, the packet identifier is put in. It reports whether the caller has to
+// flush, and how many bytes wait now.
+func (o *outbound) push(head []byte, payload content, idAt int, id uint16) (mustFlush bool, size int) {
+	return o.pushAfter(nil, head, payload, idAt, id)
 }
 
 // pushAfter is push for a packet that must not leave before a commit is safe; nil
 // is none.
-func (o *outbound) pushAfter(after *commit, head, payload []byte, idAt int, id uint16, shared bool) (mustFlush bool, size int) {
+func (o *outbound) pushAfter(after *commit, head []byte, payload content, idAt int, id uint16) (mustFlush bool, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -66,8 +65,8 @@ func (o *outbound) pushAfter(after *commit, head, payload []byte, idAt int, id u
 		}
 		f = o.pending
 	}
-	f.add(head, payload, idAt, id, shared)
-	size = int(o.size.Add(int64(len(head) + len(payload))))
+	f.add(head, payload, idAt, id)
+	size = int(o.size.Add(int64(len(head) + len(payload.b))))
 	if staged {
 		return false, size // what it waits for sees to the flush
 	}
@@ -84,7 +83,7 @@ func (o *outbound) pushLast(packet []byte) {
 	o.dropStagesLocked()
 	o.mu.Unlock()
 	if !silent {
-		o.push(packet, nil, 0, 0, false)
+		o.push(packet, content{}, 0, 0)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/petrelmq/petrel/internal/engine"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -82,7 +83,7 @@ func TestFramesInChunks(t *testing.T) {
 			at := r.IntN(len(large) - size)
 			head := []byte{1, 0, 0, byte(size)}
 			id := uint16(r.Uint32())
-			g.add(head, large[at:at+size], 1, id, r.IntN(2) == 0)
+			g.add(head, content{b: large[at : at+size], kept: r.IntN(2) == 0}, 1, id)
 			binary.BigEndian.PutUint16(head[1:], id)
 			want = append(append(want, head...), large[at:at+size]...)
 		}
@@ -98,6 +99,61 @@ func TestFramesInChunks(t *testing.T) {
 	require.True(t, bytes.Equal(want[at:], slices.Concat(f.after(at)...)), "after %d bytes", at)
 }
 
+// Frames hold a buffer that a payload lies in until they are recycled, wherever
+// they are moved, and release it as often as they have retained it.
+func TestFramesHoldWhatIsLent(t *testing.T) {
+	payload := bytes.Repeat([]byte("x"), shareFrom)
+	held := func(b *engine.Buffer) (n int) {
+		defer func() { _ = recover() }()
+		for ; n < 100; n++ {
+			b.Release()
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		name    string
+		fill    func(f *frames, b *engine.Buffer) *frames
+		holders int // until f is recycled
+	}{
+		{"small", func(f *frames, b *engine.Buffer) *frames {
+			f.add([]byte("head"), content{b: payload[1:], lent: b}, 0, 0)
+			return f
+		}, 0},
+		{"large", func(f *frames, b *engine.Buffer) *frames {
+			f.add([]byte("head"), content{b: payload, lent: b}, 0, 0)
+			return f
+		}, 1},
+		{"kept", func(f *frames, b *engine.Buffer) *frames {
+			f.add([]byte("head"), content{b: payload, kept: true}, 0, 0)
+			return f
+		}, 0},
+		{"in a chunk that is full", func(f *frames, b *engine.Buffer) *frames {
+			f.add([]byte("head"), content{b: payload, lent: b}, 0, 0)
+			f.add(make([]byte, keepUpTo), content{b: payload, lent: b}, 0, 0)
+			return f
+		}, 2},
+		{"moved", func(f *frames, b *engine.Buffer) *frames {
+			g := framesPool.Get().(*frames)
+			g.add([]byte("head"), content{b: payload, lent: b}, 0, 0)
+			f.add([]byte("head"), content{b: payload, lent: b}, 0, 0)
+			return f.append(g)
+		}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := new(engine.Buffer)
+			f := tt.fill(new(frames), b)
+			require.Len(t, f.lent, tt.holders)
+			f.recycle()
+			require.Empty(t, f.lent)
+			require.Zero(t, held(b), "holders that recycle has left")
+
+			b = new(engine.Buffer)
+			tt.fill(new(frames), b)
+			require.Equal(t, tt.holders, held(b), "holders until recycle")
+		})
+	}
+}
+
 // What waits for a client that does not read is not copied again and again.
 func TestFramesAreNotCopiedAsTheyGrow(t *testing.T) {
 	const packet, n = 4 << 10, 1 << 10
@@ -106,7 +162,7 @@ func TestFramesAreNotCopiedAsTheyGrow(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	f := new(frames)
 	for range n {
-		f.add([]byte{0}, payload, 0, 0, false)
+		f.add([]byte{0}, content{b: payload}, 0, 0)
 	}
 	runtime.ReadMemStats(&after)
 	require.Equal(t, n*(packet+1), f.total())
@@ -132,7 +188,7 @@ func TestOutboundKeepsOrder(t *testing.T) {
 					payload = shared
 				}
 				id := uint16(i + 1)
-				o.push(head, payload, 1, id, i%100 == 0)
+				o.push(head, content{b: payload, kept: i%100 == 0}, 1, id)
 				binary.BigEndian.PutUint16(head[1:], id)
 				want.Write(head)
 				want.Write(payload)
@@ -197,7 +253,7 @@ func TestOutboundRoom(t *testing.T) {
 			_, server := net.Pipe()
 			o := newOutbound(t, server, Options{OutboundBytes: 100})
 			if c.pushed > 0 {
-				mustFlush, size := o.push(make([]byte, c.pushed), nil, 0, 0, false)
+				mustFlush, size := o.push(make([]byte, c.pushed), content{}, 0, 0)
 				require.True(t, mustFlush)
 				require.Equal(t, c.pushed, size)
 			}
@@ -210,8 +266,8 @@ func TestOutboundRoom(t *testing.T) {
 func TestOutboundFlushIsPromisedOnce(t *testing.T) {
 	client, server := net.Pipe()
 	o := newOutbound(t, server, Options{})
-	first, _ := o.push([]byte("a"), nil, 0, 0, false)
-	second, _ := o.push([]byte("b"), nil, 0, 0, false)
+	first, _ := o.push([]byte("a"), content{}, 0, 0)
+	second, _ := o.push([]byte("b"), content{}, 0, 0)
 	require.True(t, first)
 	require.False(t, second, "the first has promised to flush")
 	o.flush()
@@ -219,7 +275,7 @@ func TestOutboundFlushIsPromisedOnce(t *testing.T) {
 	_, err := io.ReadFull(client, got)
 	require.NoError(t, err)
 	require.Equal(t, "ab", string(got))
-	again, _ := o.push([]byte("c"), nil, 0, 0, false)
+	again, _ := o.push([]byte("c"), content{}, 0, 0)
 	require.True(t, again)
 }
 
@@ -236,7 +292,7 @@ func TestOutboundHoldEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
 				o := newOutbound(t, server, Options{OutboundBytes: 100})
-				o.push(make([]byte, 101), nil, 0, 0, false)
+				o.push(make([]byte, 101), content{}, 0, 0)
 				o.flush()
 				hold := o.held()
 				require.NotNil(t, hold)
@@ -258,9 +314,9 @@ func TestOutboundTakesNothingBehindTheLastPacket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		o := newOutbound(t, server, Options{})
-		o.push([]byte("before,"), nil, 0, 0, false)
+		o.push([]byte("before,"), content{}, 0, 0)
 		o.pushLast([]byte("last"))
-		mustFlush, size := o.push([]byte("behind"), nil, 0, 0, false)
+		mustFlush, size := o.push([]byte("behind"), content{}, 0, 0)
 		require.False(t, mustFlush)
 		require.Zero(t, size)
 		got := make(chan []byte)
@@ -285,7 +341,7 @@ func TestOutboundCloseWaitsForWhatIsBetweenTwoWrites(t *testing.T) {
 			b, _ := io.ReadAll(client)
 			got <- string(b)
 		}()
-		o.push([]byte("first,"), nil, 0, 0, false)
+		o.push([]byte("first,"), content{}, 0, 0)
 		o.flush()
 		o.pushLast([]byte("last"))
 		o.flush()
@@ -299,7 +355,7 @@ func TestOutboundCloseWaitsForWhatIsBetweenTwoWrites(t *testing.T) {
 func TestOutboundIsNotIdleBetweenTwoWrites(t *testing.T) {
 	_, server := net.Pipe()
 	o := newOutbound(t, server, Options{})
-	o.push([]byte("first,"), nil, 0, 0, false)
+	o.push([]byte("first,"), content{}, 0, 0)
 	first := o.take()
 	o.pushLast([]byte("last"))
 	require.True(t, o.finish(first.total(), nil), "more is pending")
@@ -317,7 +373,7 @@ func TestOutboundCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, server := net.Pipe()
 		o := newOutbound(t, server, Options{})
-		o.push([]byte("unread"), nil, 0, 0, false)
+		o.push([]byte("unread"), content{}, 0, 0)
 		o.flush()
 		start := time.Now()
 		o.close()
@@ -346,16 +402,16 @@ func TestOutboundWriteFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, server := net.Pipe()
 		o := newOutbound(t, &stumbling{server, 1}, Options{})
-		o.push([]byte("arrives"), nil, 0, 0, false)
+		o.push([]byte("arrives"), content{}, 0, 0)
 		o.flush()
 		synctest.Wait()
 		require.False(t, o.client.ending.Load())
-		o.push([]byte("does not"), nil, 0, 0, false)
+		o.push([]byte("does not"), content{}, 0, 0)
 		o.flush()
 		synctest.Wait()
 		require.ErrorIs(t, o.client.outcome(), errStumbled)
 		require.Zero(t, o.waiting())
-		mustFlush, _ := o.push([]byte("late"), nil, 0, 0, false)
+		mustFlush, _ := o.push([]byte("late"), content{}, 0, 0)
 		require.False(t, mustFlush, "nothing more is taken")
 		o.close() // and does not wait
 	})
@@ -366,7 +422,7 @@ func TestOutboundAtRestHoldsNothing(t *testing.T) {
 	client, server := connectionPair(t, "tcp")
 	o := newOutbound(t, server, Options{})
 	for range 3 {
-		o.push(make([]byte, 1000), nil, 0, 0, false)
+		o.push(make([]byte, 1000), content{}, 0, 0)
 		o.flush()
 		_, err := io.ReadFull(client, make([]byte, 1000))
 		require.NoError(t, err)

@@ -37,7 +37,7 @@ func (c *Client) publish(bt *batch, flags byte, body []byte) error {
 	bt.heads.forget()
 	*p = publication{
 		topic: topic, payload: in.Payload, props: in.Properties, by: c.principal,
-		qos: in.QoS, retain: in.Retain,
+		qos: in.QoS, retain: in.Retain, lent: bt.read,
 	}
 	if in.HasMessageExpiry {
 		p.expires = expiresAt(bt.now, in.MessageExpiryInterval)

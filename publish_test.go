@@ -369,7 +369,8 @@ func TestPayloadsAreNotOverwritten(t *testing.T) {
 		{"as large as is copied", 16<<10 - 1, 40, false},
 		{"as large as is referred to", 16 << 10, 40, false},
 		{"as large as is referred to, retained", 16 << 10, 40, true},
-		{"larger than a read", 100_000, 40, true},
+		{"larger than a read", 100_000, 40, false},
+		{"larger than a read, retained", 100_000, 40, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := brokertest.New(t, petrel.Options{Logger: silent(), QueueBytes: -1})

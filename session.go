@@ -224,7 +224,7 @@ func (s *session) sendLocked(bt *batch, p *publication, t *target) {
 		bt.drop(s.id, p, t.qos, DropExpired)
 		return
 	}
-	if len(p.payload) >= shareFrom {
+	if len(p.payload) >= shareFrom && p.lent == nil {
 		p.message() // one copy for all receivers, which their buffers refer to
 	}
 	head, idAt := bt.head(c, p, t, false)

@@ -3,14 +3,24 @@ package engine
 import (
 	"math/bits"
 	"sync"
+	"sync/atomic"
 )
 
 // bufferSize is how much one read takes at most while no packet is larger.
 const bufferSize = 32 << 10
 
-// buffer is a read buffer. All connections share them: only those that are being
+// Buffer is a read buffer. All connections share them: only those that are being
 // handled, or are in the middle of a large packet, hold one.
-type buffer struct{ b []byte }
+//
+// Who holds a buffer may read the packets in it, which nobody changes any more. The
+// engine holds it as long as it reads into it; a [Handler] that wants to refer to
+// a packet for longer than it handles it retains its buffer, which the engine then
+// replaces. Whoever is the last to release it gives it back to all. The zero value
+// is an empty buffer that nobody holds.
+type Buffer struct {
+	b       []byte
+	holders atomic.Int32
+}
 
 // buffers has a pool for each size: bufferSize, twice that, and so on. Larger
 // packets than the last are rare enough for the garbage collector.
@@ -19,19 +29,40 @@ var buffers [8]sync.Pool
 // sizeClass is the index of the pool whose buffers have at least so many bytes.
 func sizeClass(size int) int { return bits.Len(uint(max(size-1, 0) / bufferSize)) }
 
-func getBuffer(size int) *buffer {
+// getBuffer returns a buffer that the caller alone holds.
+func getBuffer(size int) *Buffer {
 	class := sizeClass(size)
-	if class >= len(buffers) {
-		return &buffer{b: make([]byte, size)}
+	var b *Buffer
+	if class < len(buffers) {
+		b, _ = buffers[class].Get().(*Buffer)
+		size = bufferSize << class
 	}
-	if b, ok := buffers[class].Get().(*buffer); ok {
-		return b
+	if b == nil {
+		b = &Buffer{b: make([]byte, size)}
 	}
-	return &buffer{b: make([]byte, bufferSize<<class)}
+	b.holders.Store(1)
+	return b
 }
 
-func putBuffer(b *buffer) {
-	if class := sizeClass(len(b.b)); class < len(buffers) {
+// Retain makes one holder more. The caller must hold the buffer, or be called by
+// the engine, which does.
+func (b *Buffer) Retain() { b.holders.Add(1) }
+
+// Release ends what getBuffer or Retain began. The caller must not look at the
+// buffer again.
+func (b *Buffer) Release() {
+	switch left := b.holders.Add(-1); {
+	case left > 0:
+		return
+	case left < 0:
+		panic("petrel: a read buffer was released more often than retained")
+	}
+	spoil(b.b)
+	if class := sizeClass(len(b.b)); class < len(buffers) && len(b.b) == bufferSize<<class {
 		buffers[class].Put(b)
 	}
 }
+
+// retained reports whether somebody else holds the buffer too. Once it is false
+// it stays so until the caller lends the buffer again.
+func (b *Buffer) retained() bool { return b.holders.Load() > 1 }

@@ -23,10 +23,11 @@ import (
 // one goroutine at a time.
 type Handler interface {
 	// Data handles the whole packets at the start of b and reports how many
-	// bytes they were. b is valid during the call only; bytes that were not
+	// bytes they were. b is valid during the call only, or, if of is not nil, as
+	// long as that is retained; it must not be changed. Bytes that were not
 	// used come again, with more behind them. need is the size of the packet
 	// that the rest begins, if it is known, else 0. An error ends the connection.
-	Data(r Round, b []byte) (used, need int, err error)
+	Data(r Round, b []byte, of *Buffer) (used, need int, err error)
 
 	// Hold is asked after Data. A channel other than nil makes the engine read
 	// no more until it is closed.

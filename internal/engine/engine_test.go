@@ -25,8 +25,10 @@ type record struct {
 	hold    chan struct{}
 	came    chan struct{} // gets one for each packet
 	mayWait atomic.Bool
-	inData  func() // called by Data, if it is set
-	err     error  // that Data returns
+	inData  func()           // called by Data, if it is set
+	lent    []*engine.Buffer // that got is in, as far as the record retains
+	retains bool
+	err     error // that Data returns
 	ended   chan error
 	over    chan struct{} // closed when it has ended
 	lingers bool          // it may wait at its end
@@ -36,7 +38,7 @@ func newRecord() *record {
 	return &record{came: make(chan struct{}, 1<<16), ended: make(chan error, 1), over: make(chan struct{})}
 }
 
-func (r *record) Data(_ engine.Round, b []byte) (used, need int, err error) {
+func (r *record) Data(_ engine.Round, b []byte, of *engine.Buffer) (used, need int, err error) {
 	if r.inData != nil {
 		r.inData()
 	}
@@ -49,7 +51,13 @@ func (r *record) Data(_ engine.Round, b []byte) (used, need int, err error) {
 		if len(rest) < size {
 			return used, size, r.err
 		}
-		r.got = append(r.got, bytes.Clone(rest[2:size]))
+		got := bytes.Clone(rest[2:size])
+		if r.retains && of != nil {
+			of.Retain()
+			r.lent = append(r.lent, of)
+			got = rest[2:size]
+		}
+		r.got = append(r.got, got)
 		used += size
 		r.came <- struct{}{}
 	}
@@ -208,6 +216,42 @@ func TestPacketsLargerThanTheBuffer(t *testing.T) {
 		<-r.came
 		<-r.came
 		require.Equal(t, [][]byte{large, []byte("next")}, r.got)
+	})
+}
+
+// A packet whose buffer is retained stays what it is while others are received,
+// and holds no more memory than it is worth.
+func TestPacketsInRetainedBuffers(t *testing.T) {
+	retain := func(r *record) { r.retains = true }
+	eachKind(t, retain, func(t *testing.T, client net.Conn, r *record) {
+		var sizes []int
+		for _, size := range []int{16 << 10, 40_000, 1, 65_535, 65_535, 300, 20_000, 32 << 10, 65_535, 100, 33_000} {
+			sizes = append(sizes, size, size)
+		}
+		expected := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, sizes[i]) }
+		var stream []byte
+		for i := range sizes {
+			stream = append(stream, packet(expected(i))...)
+		}
+		send(t, client, stream)
+		for range sizes {
+			<-r.came
+		}
+		client.Close()
+		<-r.ended
+		require.Len(t, r.lent, len(sizes))
+		for i, got := range r.got {
+			if !bytes.Equal(expected(i), got) {
+				t.Fatalf("packet %d has %d bytes %.8q; want %d of %q", i, len(got), got, sizes[i], rune('a'+i))
+			}
+			if len(got) >= 16<<10 {
+				require.LessOrEqual(t, cap(got), 2*(len(got)+8<<10), "of packet %d", i)
+			}
+		}
+		for _, b := range r.lent {
+			b.Release()
+		}
+		require.Panics(t, r.lent[0].Release, "nobody holds it any more")
 	})
 }
 

@@ -5,7 +5,7 @@ import "io"
 // input holds the bytes of one connection that no packet has used up yet.
 // While it waits for more it holds only those, not a read buffer.
 type input struct {
-	buf  *buffer // pooled, while reading and handling
+	buf  *Buffer // pooled, while reading and handling; b is its beginning
 	b    []byte  // received and not used: in buf, or alone between two reads
 	need int     // size of the packet that b begins, 0 if not known
 }
@@ -44,8 +44,18 @@ func (s *Stream) fill(in *input) error {
 	return err
 }
 
+// beyond is how much is read, in bytes, behind a packet that is larger than
+// bufferSize: enough to know the next one, and little to be copied.
+const beyond = 4 << 10
+
 // room is where the next read goes.
-func (in *input) room() []byte { return in.b[len(in.b):cap(in.b)] }
+func (in *input) room() []byte {
+	room := in.b[len(in.b):cap(in.b)]
+	if in.need > bufferSize {
+		room = room[:min(len(room), in.need+beyond-len(in.b))]
+	}
+	return room
+}
 
 // reserve makes room for one read behind b, in a pooled buffer. For a packet that
 // is larger the buffer grows with what was received, not with what was announced.
@@ -54,7 +64,7 @@ func (in *input) reserve() {
 		in.move(max(bufferSize, len(in.b)))
 	}
 	if in.need > cap(in.b) && len(in.b) > cap(in.b)/2 {
-		in.move(min(in.need, 4*len(in.b)))
+		in.move(min(in.need+beyond, 4*len(in.b)))
 	}
 }
 
@@ -63,7 +73,7 @@ func (in *input) move(size int) {
 	to := getBuffer(size)
 	n := copy(to.b, in.b)
 	if in.buf != nil {
-		putBuffer(in.buf)
+		in.buf.Release()
 	}
 	in.buf, in.b = to, to.b[:n]
 }
@@ -77,20 +87,22 @@ func (in *input) handle(e *Engine, h Handler) error {
 
 // handleIn gives the bytes to h and keeps what it did not use.
 func (in *input) handleIn(r Round, h Handler) error {
-	used, need, err := h.Data(r, in.b)
+	used, need, err := h.Data(r, in.b, in.buf)
 	if err != nil {
 		return err
 	}
 	in.need = need
-	if used == 0 {
-		return nil
-	}
-	if used == len(in.b) {
+	switch {
+	case used == 0:
+	case used == len(in.b):
 		in.release()
-		return nil
+	case in.buf != nil && (in.buf.retained() || need <= bufferSize && len(in.buf.b) > bufferSize):
+		in.b = in.b[used:]
+		in.move(max(bufferSize, len(in.b), min(need+beyond, len(in.buf.b))))
+	default:
+		n := copy(in.b, in.b[used:])
+		in.b = in.b[:n]
 	}
-	n := copy(in.b, in.b[used:])
-	in.b = in.b[:n]
 	return nil
 }
 
@@ -112,7 +124,7 @@ func (in *input) rest() {
 // release gives back everything.
 func (in *input) release() {
 	if in.buf != nil {
-		putBuffer(in.buf)
+		in.buf.Release()
 	}
 	*in = input{}
 }

@@ -387,7 +387,7 @@ type farewell struct {
 	heard int
 }
 
-func (f *farewell) Data(_ Round, b []byte) (used, need int, err error) {
+func (f *farewell) Data(_ Round, b []byte, _ *Buffer) (used, need int, err error) {
 	if f.heard++; f.heard > heardEnough {
 		return 0, 0, ErrInterrupted
 	}

@@ -65,7 +65,7 @@ func (s *Stream) Close(patience time.Duration) {
 		return
 	}
 	buf := getBuffer(bufferSize)
-	defer putBuffer(buf)
+	defer buf.Release()
 	for range heardEnough {
 		if _, err := s.Read(buf.b); err != nil {
 			return
