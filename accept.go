@@ -60,6 +60,7 @@ func (c *Client) mayEnter(cn *connecting) (rulings, error) {
 // takeSession claims the session, and settles what the claim has displaced.
 func (c *Client) takeSession(bt *batch, cn *connecting, known rulings) (claim, error) {
 	b := c.broker
+	b.hearPredecessor(c.id)
 	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry), cn.revocations)
 	if cl.limit != 0 {
 		bt.limited(cl.limit, c, c.id, "")
@@ -79,6 +80,25 @@ func (c *Client) takeSession(bt *batch, cn *connecting, known rulings) (claim, e
 		c.dropContext()
 	}
 	return cl, nil
+}
+
+// catchUp bounds the wait for what a predecessor has sent.
+const catchUp = 250 * time.Millisecond
+
+// hearPredecessor sees to it that the connection which has the session is displaced
+// behind what it has sent: a client that has said DISCONNECT, and comes again at
+// once, has left. Its two connections are handled side by side.
+func (b *Broker) hearPredecessor(id string) {
+	s := b.directory.get(id)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	old := s.owner
+	s.mu.Unlock()
+	if old != nil {
+		old.conn.CatchUp(catchUp)
+	}
 }
 
 // welcome sends CONNACK, and behind it what waits for the client. It returns the

@@ -101,7 +101,7 @@ type claim struct {
 	session   *session
 	present   bool          // the session existed and goes on
 	created   bool          // the session is new
-	displaced *Client       // the connection that had it until now
+	displaced *Client       // the connection that had it until now, unless its client has left
 	ended     *session      // the session that existed and does not go on
 	will      *will         // that has become due
 	earlier   chan struct{} // closed when a will that was due before is out; nil if there is none
@@ -130,8 +130,8 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32, revocations uint64)
 		if old.identity != c.identity && !cl.expired {
 			return cl, &packets.Error{Code: packets.ClientIdentifierNotValid, Detail: "the session belongs to another user"}
 		}
-		cl.displaced = old.owner
-		if cl.displaced != nil {
+		if old.owner != nil && !old.owner.left {
+			cl.displaced = old.owner
 			if old.takeovers == nil {
 				old.takeovers = new(takeovers)
 			}

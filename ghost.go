@@ -18,6 +18,7 @@ func (goneConn) RemoteAddr() net.Addr              { return goneAddr{} }
 func (goneConn) NetConn() net.Conn                 { return nil }
 func (goneConn) Start(engine.Handler)              {}
 func (goneConn) Gone() bool                        { return true }
+func (goneConn) CatchUp(time.Duration)             {}
 func (goneConn) TryWrite(net.Buffers) (int, error) { return 0, net.ErrClosed }
 func (goneConn) Drain(net.Buffers, engine.Writer)  {}
 func (goneConn) Interrupt()                        {}

@@ -544,6 +544,7 @@ func TestConcurrentTakeovers(t *testing.T) {
 					require.NoError(t, err)
 					go w.Write(send)
 				}
+				time.Sleep(time.Second) // a successor lets its predecessor finish what it does
 				alive, accepted := -1, make(map[string]bool)
 				for i, w := range wires {
 					got, ended := w.settled()

@@ -76,6 +76,11 @@ type Conn interface {
 	// others may hold what they have read, and say no. The caller has the turn.
 	Gone() bool
 
+	// CatchUp returns when the Handler has been given what the peer has sent until
+	// now, when the connection has ended, or when patience runs out. Whoever calls
+	// it may wait, and is not the Handler.
+	CatchUp(patience time.Duration)
+
 	// TryWrite writes of v what the socket takes now. It returns less than the
 	// size of v and no error when the socket is full, or when nothing can be
 	// written without blocking on this kind of connection. One call at a time.
@@ -184,6 +189,16 @@ func (e *Engine) Adopt(c net.Conn) Conn {
 func (e *Engine) Close() {
 	if e.loops != nil {
 		e.loops.close()
+	}
+}
+
+// catchUpGap is how often CatchUp looks whether somebody else is done.
+const catchUpGap = time.Millisecond
+
+// await returns when done reports true, or patience runs out.
+func await(patience time.Duration, done func() bool) {
+	for start := time.Now(); !done() && time.Since(start) < patience; {
+		time.Sleep(catchUpGap)
 	}
 }
 

@@ -640,3 +640,44 @@ func TestManyAtOnce(t *testing.T) {
 	<-accepted
 	require.EqualValues(t, clients*each, got.Load())
 }
+
+func TestCatchUpIsBehindWhatWasSent(t *testing.T) {
+	eachKind(t, nil, func(t *testing.T, client net.Conn, r *record) {
+		for i := range 200 {
+			send(t, client, packet([]byte("x")))
+			r.conn.CatchUp(time.Minute)
+			require.Len(t, r.got, i+1)
+		}
+		client.Close()
+		r.conn.CatchUp(time.Minute)
+		<-r.ended
+		r.conn.CatchUp(time.Minute) // of a connection that has ended
+	})
+}
+
+// A Handler that is at work, or holds, is waited for no longer than patience allows.
+func TestCatchUpHasLimitedPatience(t *testing.T) {
+	for name, prepare := range map[string]func(r *record, until chan struct{}){
+		"at work": func(r *record, until chan struct{}) { r.inData = func() { <-until } },
+		"holding": func(r *record, until chan struct{}) { r.hold = until },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, kind := range kinds() {
+				t.Run(kind, func(t *testing.T) {
+					h, r, until := newHost(t, engine.Config{Loops: true}), newRecord(), make(chan struct{})
+					prepare(r, until)
+					var client net.Conn
+					client, r.conn = h.connect(t, kind)
+					r.conn.Start(r)
+					send(t, client, packet([]byte("x")))
+					r.conn.CatchUp(2 * time.Millisecond)
+					close(until)
+					<-r.came
+					client.Close()
+					require.ErrorIs(t, <-r.ended, io.EOF)
+					require.Len(t, r.got, 1)
+				})
+			}
+		})
+	}
+}

@@ -23,7 +23,9 @@ func (s *Stream) fill(in *input) error {
 	// out when the byte may be the last of a packet.
 	in.rest()
 	one := s.wait.one[:]
+	s.reader.Store(waiting)
 	n, err := s.Read(one)
+	s.reader.Store(working)
 	if n == 0 {
 		if err == nil {
 			err = io.ErrNoProgress

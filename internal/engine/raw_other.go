@@ -5,6 +5,7 @@ package engine
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -15,7 +16,7 @@ type waitReader struct {
 	one [1]byte // where a plain connection waits
 }
 
-func (*waitReader) init(syscall.RawConn) {}
+func (*waitReader) init(syscall.RawConn, *atomic.Uint32) {}
 
 func (*waitReader) read(*input) (int, error) { return 0, errors.ErrUnsupported }
 
@@ -26,3 +27,5 @@ func (*tryWriter) init(syscall.RawConn) {}
 func (*tryWriter) write(net.Buffers) (int, error) { return 0, errors.ErrUnsupported }
 
 func rawGone(syscall.RawConn) bool { return false }
+
+func readable(int) bool { return false }

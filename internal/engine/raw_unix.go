@@ -5,6 +5,7 @@ package engine
 import (
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -13,16 +14,17 @@ const rawSupported = true
 // waitReader reads from a descriptor, and takes a buffer only when there is
 // something to read. Its callback is made once, so that a read allocates nothing.
 type waitReader struct {
-	raw  syscall.RawConn
-	step func(fd uintptr) bool
-	in   *input
-	n    int
-	err  error
-	one  [1]byte // where a plain connection waits
+	raw    syscall.RawConn
+	reader *atomic.Uint32 // of the Stream
+	step   func(fd uintptr) bool
+	in     *input
+	n      int
+	err    error
+	one    [1]byte // where a plain connection waits
 }
 
-func (r *waitReader) init(raw syscall.RawConn) {
-	r.raw = raw
+func (r *waitReader) init(raw syscall.RawConn, reader *atomic.Uint32) {
+	r.raw, r.reader = raw, reader
 	r.step = r.readOnce
 }
 
@@ -38,10 +40,12 @@ func (r *waitReader) read(in *input) (int, error) {
 
 // readOnce is called when the descriptor may be readable; false waits for it.
 func (r *waitReader) readOnce(fd uintptr) bool {
+	r.reader.Store(working)
 	r.in.reserve()
 	r.n, r.err = readSome(int(fd), r.in.room())
 	if r.n == 0 && r.err == nil {
 		r.in.rest()
+		r.reader.Store(waiting)
 		return false
 	}
 	return true
@@ -94,6 +98,12 @@ func writeSome(fd int, v net.Buffers) (n int, err error) {
 		v = v[buffers:]
 	}
 	return n, nil
+}
+
+// readable reports whether the non-blocking socket has something to read, or its end.
+func readable(fd int) bool {
+	_, _, err := syscall.Recvfrom(fd, make([]byte, 1), syscall.MSG_PEEK)
+	return err != syscall.EAGAIN
 }
 
 // readSome reads once from the non-blocking socket. It returns 0 and no error

@@ -32,6 +32,7 @@ const (
 	nobody      uint32 = iota
 	somebody           // and may give it back
 	interrupted        // somebody, who has to end the connection
+	over               // somebody for good: its end has begun
 )
 
 // drain is what a socket has refused until now.
@@ -166,8 +167,14 @@ func (s *socket) give() bool {
 // end tells the Handler of the end. The caller has the turn, and it is the last.
 // It may be anybody, with any lock.
 func (s *socket) end(err error) {
+	s.loop.loops.engine.Spawn(func() { s.endWith(err, Here) })
+}
+
+// endWith is end on the goroutine that has the turn.
+func (s *socket) endWith(err error, spawn func(func())) {
 	s.in.release()
-	s.loop.loops.engine.Spawn(func() { s.handler.Ended(err, Here) })
+	s.turn.Store(over)
+	s.handler.Ended(err, spawn)
 }
 
 func (s *socket) Interrupt() {
@@ -208,8 +215,7 @@ func (s *socket) readable(r *Round) {
 			err = ls.handle(r, s)
 		}
 		if err != nil {
-			s.in.release()
-			s.handler.Ended(err, ls.engine.Spawn)
+			s.endWith(err, ls.engine.Spawn)
 			return
 		}
 		if hold := s.handler.Hold(); hold != nil {
@@ -258,14 +264,42 @@ func (s *socket) aside(hold <-chan struct{}) {
 			}
 		}
 		if err != nil {
-			s.in.release()
-			s.handler.Ended(err, Here)
+			s.endWith(err, Here)
 			return
 		}
 	}
 }
 
 func (s *socket) Gone() bool { return hasEnded(s.fd) }
+
+func (s *socket) CatchUp(patience time.Duration) {
+	await(patience, func() bool {
+		switch turn := s.turn.Load(); {
+		case turn == interrupted || turn == over:
+			return true
+		case turn == somebody || !s.turn.CompareAndSwap(nobody, somebody):
+			return false // who has the turn may be reading what came
+		case readable(s.fd):
+			s.loop.loops.engine.Spawn(s.catchUp) // the Handler may take longer than patience allows
+			return false
+		}
+		s.give()
+		return true
+	})
+}
+
+// catchUp reads once, and handles that aside. The caller has the turn.
+func (s *socket) catchUp() {
+	n, err := s.fill()
+	switch {
+	case err != nil:
+		s.endWith(err, Here)
+	case n == 0:
+		s.give()
+	default:
+		s.aside(nil)
+	}
+}
 
 func (s *socket) TryWrite(v net.Buffers) (int, error) { return writeSome(s.fd, v) }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -15,7 +16,15 @@ type Stream struct {
 	raw    syscall.RawConn // nil where file descriptors are not to be had
 	try    tryWriter
 	wait   waitReader
+	reader atomic.Uint32
 }
+
+// What the goroutine that reads does.
+const (
+	waiting uint32 = iota // for input
+	working               // it has input, or may have taken some
+	gone
+)
 
 // Stream makes the most of c: with a file descriptor it can wait for input
 // without a buffer, and write without blocking. Only the types of package net
@@ -29,7 +38,7 @@ func (e *Engine) Stream(c net.Conn) *Stream {
 		if err == nil && rawSupported {
 			s.raw = raw
 			s.try.init(raw)
-			s.wait.init(raw)
+			s.wait.init(raw, &s.reader)
 		}
 	}
 	return s
@@ -80,7 +89,42 @@ const heardEnough = 64
 func (s *Stream) Start(h Handler) { s.engine.Spawn(func() { s.Serve(h) }) }
 
 // Serve is Start that returns when h has been told of the end.
-func (s *Stream) Serve(h Handler) { h.Ended(s.read(h), Here) }
+func (s *Stream) Serve(h Handler) {
+	err := s.read(h)
+	s.reader.Store(gone)
+	h.Ended(err, Here)
+}
+
+// CatchUp looks at the socket first, and then at the reader, who says that it works
+// before it takes something from the socket. What only a plain connection knows of,
+// such as bytes between TLS and its reader, is not seen.
+func (s *Stream) CatchUp(patience time.Duration) {
+	await(patience, func() bool {
+		return s.reader.Load() == gone || !s.unread() && s.reader.Load() != working
+	})
+}
+
+// unread reports whether there is something to read from the socket below, or its end.
+func (s *Stream) unread() (found bool) {
+	c := s.Conn
+	for range maximumLayers {
+		switch layer := c.(type) {
+		case *net.TCPConn, *net.UnixConn:
+			if raw, err := layer.(syscall.Conn).SyscallConn(); err == nil {
+				_ = raw.Control(func(fd uintptr) { found = readable(int(fd)) }) // a closed one has nothing
+			}
+			return found
+		case interface{ NetConn() net.Conn }:
+			c = layer.NetConn()
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// maximumLayers bounds the connections inside one another that are looked through.
+const maximumLayers = 8
 
 // read reads until the connection or h ends it, and returns why.
 func (s *Stream) read(h Handler) (err error) {
