@@ -60,7 +60,7 @@ func (c *Client) mayEnter(cn *connecting) (rulings, error) {
 // takeSession claims the session, and settles what the claim has displaced.
 func (c *Client) takeSession(bt *batch, cn *connecting, known rulings) (claim, error) {
 	b := c.broker
-	b.hearPredecessor(c.id)
+	b.hearPredecessor(bt, c.id)
 	cl, err := b.claim(c, cn.request.CleanStart, b.capExpiry(cn.expiry), cn.revocations)
 	if cl.limit != 0 {
 		bt.limited(cl.limit, c, c.id, "")
@@ -88,7 +88,7 @@ const catchUp = 250 * time.Millisecond
 // hearPredecessor sees to it that the connection which has the session is displaced
 // behind what it has sent: a client that has said DISCONNECT, and comes again at
 // once, has left. Its two connections are handled side by side.
-func (b *Broker) hearPredecessor(id string) {
+func (b *Broker) hearPredecessor(bt *batch, id string) {
 	s := b.directory.get(id)
 	if s == nil {
 		return
@@ -97,6 +97,7 @@ func (b *Broker) hearPredecessor(id string) {
 	old := s.owner
 	s.mu.Unlock()
 	if old != nil {
+		bt.flush() // or what others in the round are sent would wait too
 		old.conn.CatchUp(catchUp)
 	}
 }
