@@ -15,7 +15,7 @@ import (
 // that, what its predecessor leaves behind is settled: a device publishes
 // "online" at once, and its old will must not come after that.
 func (c *Client) accept(bt *batch, cn *connecting, data []byte) error {
-	c.identity, c.userName = cn.request.Identity, cn.request.UserName
+	c.account = accountOf(cn.request.Identity, cn.request.UserName)
 	c.hadExpiry = cn.expiry != 0
 	known, err := c.mayEnter(cn)
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *Client) setKeepAlive(seconds uint16) uint16 {
 	if seconds == 0 {
 		c.keepAlive.Store(noKeepAlive)
 	} else {
-		c.keepAlive.Store(int64(time.Duration(seconds) * time.Second * 3 / 2))
+		c.keepAlive.Store(int32(seconds) * 1500)
 	}
 	c.watch(now)
 	return seconds

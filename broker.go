@@ -307,14 +307,14 @@ func (s *session) info() (ClientInfo, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	info := ClientInfo{
-		ID: s.id, Identity: s.identity, Subscriptions: len(s.subs.list),
+		ID: s.id, Identity: s.identity, Subscriptions: len(s.subs.all()),
 		Queued: s.queue.messages(), QueuedBytes: s.queue.size(), Inflight: int(s.flights.n),
 	}
 	if c := s.client; c != nil {
 		info.Connected = true
 		info.UserName, info.Version, info.Peer = c.userName, c.version, c.Peer()
 		info.Since = s.broker.alarms.time(c.since)
-		info.KeepAlive = max(time.Duration(c.keepAlive.Load()), 0) * 2 / 3
+		info.KeepAlive = time.Duration(max(c.keepAlive.Load(), 0)) * time.Millisecond * 2 / 3
 	}
 	return info, !s.ended
 }

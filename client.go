@@ -21,7 +21,6 @@ type Client struct {
 	conn   engine.Conn
 	door   *door // by which it came in
 	out    outbound
-	alarm  alarm // connect time-out, keep alive, end of the credentials
 
 	// Settled by CONNECT.
 	*principal
@@ -31,10 +30,10 @@ type Client struct {
 	proof    atomic.Pointer[proof]
 
 	// The read side: touched by whoever handles this connection, one at a time.
-	aliasesIn [][]byte // topics by topic alias
-	pace      *pace    // nil without a rate limit
-	opened    int32    // QoS 2 messages of this connection that wait for PUBREL
-	followed  bool     // more was read behind the packet that is being handled, before CONNACK
+	aliasesIn *aliasesIn // nil until the client has set one
+	pace      *pace      // nil without a rate limit
+	opened    int32      // QoS 2 messages of this connection that wait for PUBREL
+	followed  bool       // more was read behind the packet that is being handled, before CONNACK
 
 	// Written before the client is online, then read by everybody.
 	maximumPacket int32 // of what the client takes, in bytes
@@ -50,7 +49,8 @@ type Client struct {
 	refused       ReasonCode // of CONNACK
 	surplus       Limit      // of connections that this one is above; 0 if there is room
 	aliasesOut    *aliases
-	keepAlive     atomic.Int64 // nanoseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
+	keepAlive     atomic.Int32 // milliseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
+	alarm         alarm        // connect time-out, keep alive, end of the credentials
 
 	will     *will        // guarded by session.mu
 	lastSeen atomic.Int64 // instant of the last packet
@@ -106,7 +106,6 @@ func newClient(b *Broker, conn engine.Conn) *Client {
 		broker: b, conn: conn, door: b.door, principal: &nobody, since: b.alarms.now(), pace: newPace(b.alarms, &b.opts),
 	}
 	c.out.client = c
-	c.alarm.owner = c
 	c.maximumPacket = math.MaxInt32
 	return c
 }
@@ -190,9 +189,10 @@ func (c *Client) ring(now instant) {
 
 // silent is when the silence of the client lasts too long; 0 means never.
 func (c *Client) silent(now instant) instant {
-	patience := time.Duration(c.keepAlive.Load())
+	keepAlive := c.keepAlive.Load()
+	patience := time.Duration(keepAlive) * time.Millisecond
 	switch {
-	case patience == noKeepAlive:
+	case keepAlive == noKeepAlive:
 		return 0
 	case c.busy.Load():
 		return now.after(patience) // what came meanwhile has not been looked at
@@ -209,7 +209,7 @@ func (c *Client) watch(now instant) {
 			at = until
 		}
 		if at != 0 {
-			c.broker.alarms.set(&c.alarm, at)
+			c.broker.alarms.set(&c.alarm, c, at)
 		}
 		if at == 0 || c.ending.Load() {
 			c.broker.alarms.stop(&c.alarm)

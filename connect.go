@@ -132,7 +132,8 @@ func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	for id == "" || len(p.ClientID) == 0 && c.broker.directory.get(id) != nil {
 		id = xid.New().String() // of no session, not even of one that somebody made with foresight
 	}
-	c.principal = &principal{id: id, userName: string(p.UserName)}
+	userName := string(p.UserName)
+	c.principal = &principal{id, accountOf("", userName)}
 	cn := &connecting{
 		revocations: c.broker.revoked.count.Load(),
 		expiry:      p.SessionExpiryInterval, keepAlive: p.KeepAlive, window: p.ReceiveMaximum, aliases: p.TopicAliasMaximum,
@@ -141,8 +142,8 @@ func (c *Client) copyConnect(p *packets.Connect) (*connecting, error) {
 	}
 	cn.request = ConnectRequest{
 		Peer: c.Peer(), Version: p.Version, ClientID: id, AssignedID: len(p.ClientID) == 0,
-		HasUserName: p.HasUserName, UserName: string(p.UserName), HasPassword: p.HasPassword, Password: clone(p.Password),
-		CleanStart: p.CleanStart, KeepAlive: time.Duration(p.KeepAlive) * time.Second, Identity: string(p.UserName),
+		HasUserName: p.HasUserName, UserName: userName, HasPassword: p.HasPassword, Password: clone(p.Password),
+		CleanStart: p.CleanStart, KeepAlive: time.Duration(p.KeepAlive) * time.Second, Identity: userName,
 	}
 	for name, value := range p.UserProperties.All() {
 		cn.request.UserProperties = append(cn.request.UserProperties, UserProperty{string(name), string(value)})

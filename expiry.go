@@ -16,13 +16,22 @@ func (t instant) after(d time.Duration) instant { return t + instant(min(d, fore
 // early, and at most that much late, and so are shared by many clients.
 const alarmGap = 50 * time.Millisecond
 
-// alarm wakes its owner once at a time. It is part of the owner, so that a
-// deadline costs no allocation. Everything in it is guarded by alarms.mu.
+// alarm wakes its owner once at a time. It is part of the owner, which has to be
+// found to move or to stop it; what it is about stands in alarms.heap, so that one
+// that is not set takes next to nothing.
 type alarm struct {
-	at    instant
-	place int // in alarms.heap, counted from 1; 0 means not set
-	owner interface{ ring(now instant) }
+	place int32 // in alarms.heap, counted from 1; 0 means not set. Guarded by alarms.mu
 }
+
+// setAlarm is an alarm that is set.
+type setAlarm struct {
+	at    instant
+	alarm *alarm
+	owner ringer
+}
+
+// ringer is who an alarm wakes.
+type ringer interface{ ring(now instant) }
 
 // alarms is the clock of a broker: a heap of all deadlines, and one timer for
 // the earliest. Connect time-outs, keep alive, session expiry, will delays and
@@ -30,7 +39,7 @@ type alarm struct {
 type alarms struct {
 	mu     sync.Mutex
 	start  time.Time
-	heap   []*alarm
+	heap   []setAlarm
 	timer  *time.Timer
 	wakeAt instant // when the timer fires; 0 when it is not set
 	last   instant // the last round
@@ -62,19 +71,18 @@ func (a *alarms) instantOf(calendar int64) instant {
 	return max(instant(calendar-a.start.UnixNano()), 1)
 }
 
-// set makes x ring at the given instant, or moves it there.
-func (a *alarms) set(x *alarm, at instant) {
+// set makes x, which is of owner, ring at the given instant, or moves it there.
+func (a *alarms) set(x *alarm, owner ringer, at instant) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return
 	}
 	if x.place == 0 {
-		a.heap = append(a.heap, x)
-		x.place = len(a.heap)
+		a.heap = append(a.heap, setAlarm{})
+		x.place = int32(len(a.heap))
 	}
-	x.at = at
-	a.siftLocked(x)
+	a.putLocked(int(x.place), setAlarm{at, x, owner})
 	a.armLocked()
 }
 
@@ -99,7 +107,7 @@ func (a *alarms) close() {
 
 // round rings what is due. It is the timer's function.
 func (a *alarms) round() {
-	var due []*alarm
+	var due []ringer
 	a.mu.Lock()
 	if a.closed {
 		a.mu.Unlock()
@@ -110,14 +118,13 @@ func (a *alarms) round() {
 	now := a.now()
 	a.wakeAt, a.last = 0, now
 	for len(a.heap) > 0 && a.heap[0].at <= now {
-		x := a.heap[0]
-		a.removeLocked(x)
-		due = append(due, x)
+		due = append(due, a.heap[0].owner)
+		a.removeLocked(a.heap[0].alarm)
 	}
 	a.armLocked()
 	a.mu.Unlock()
-	for _, x := range due {
-		x.owner.ring(now)
+	for _, owner := range due {
+		owner.ring(now)
 	}
 }
 
@@ -143,45 +150,45 @@ func (a *alarms) armLocked() {
 }
 
 func (a *alarms) removeLocked(x *alarm) {
-	if x.place == 0 || x.place > len(a.heap) || a.heap[x.place-1] != x {
+	place, n := int(x.place), len(a.heap)
+	if place == 0 || place > n || a.heap[place-1].alarm != x {
 		return
 	}
-	last := a.heap[len(a.heap)-1]
-	a.heap[len(a.heap)-1] = nil
-	a.heap = a.heap[:len(a.heap)-1]
-	if last != x {
-		last.place = x.place
-		a.heap[last.place-1] = last
-		a.siftLocked(last)
-	}
 	x.place = 0
+	last := a.heap[n-1]
+	a.heap[n-1] = setAlarm{}
+	a.heap = a.heap[:n-1]
+	if place < n {
+		a.putLocked(place, last)
+	}
+	if c := cap(a.heap); c > 64 && n < c/4 {
+		a.heap = append(make([]setAlarm, 0, c/2), a.heap...)
+	}
 }
 
-// siftLocked restores the order of the heap around x.
-func (a *alarms) siftLocked(x *alarm) {
-	for x.place > 1 {
-		parent := a.heap[x.place/2-1]
-		if parent.at <= x.at {
-			break
-		}
-		a.swapLocked(parent, x)
+// putLocked puts x into the heap at the given place, counted from 1, and then where
+// the order of the heap wants it.
+func (a *alarms) putLocked(place int, x setAlarm) {
+	for place > 1 && a.heap[place/2-1].at > x.at {
+		a.moveLocked(place/2, place)
+		place /= 2
 	}
 	for {
-		child := 2 * x.place
-		if child > len(a.heap) {
-			return
-		}
+		child := 2 * place
 		if child < len(a.heap) && a.heap[child].at < a.heap[child-1].at {
 			child++
 		}
-		if a.heap[child-1].at >= x.at {
-			return
+		if child > len(a.heap) || a.heap[child-1].at >= x.at {
+			break
 		}
-		a.swapLocked(x, a.heap[child-1])
+		a.moveLocked(child, place)
+		place = child
 	}
+	a.heap[place-1] = x
+	x.alarm.place = int32(place)
 }
 
-func (a *alarms) swapLocked(x, y *alarm) {
-	x.place, y.place = y.place, x.place
-	a.heap[x.place-1], a.heap[y.place-1] = x, y
+func (a *alarms) moveLocked(from, to int) {
+	a.heap[to-1] = a.heap[from-1]
+	a.heap[to-1].alarm.place = int32(to)
 }

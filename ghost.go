@@ -37,7 +37,7 @@ var errProcessEnded = &packets.Error{Code: packets.ServerShuttingDown, Detail: "
 // hooks that are asked about its will or what it may receive.
 func (s *session) ghost() *Client {
 	if s.last == nil {
-		c := s.broker.ghost(&principal{id: s.id, identity: s.identity, userName: s.userName})
+		c := s.broker.ghost(&principal{s.id, accountOf(s.identity, s.userName)})
 		c.version, c.session = s.version, s
 		s.last = c
 	}

@@ -25,7 +25,7 @@ func (s *session) forgetAllLocked(bt *batch) {
 	if s.kept {
 		j.keepSession(bt, s) // which says that it has ended
 	}
-	for _, e := range s.subs.list {
+	for _, e := range s.subs.all() {
 		j.forgetSubscription(bt, s, e.Value.filter)
 	}
 	for id := range s.received {

@@ -25,16 +25,16 @@ const (
 // Nothing here blocks a publisher.
 type outbound struct {
 	client *Client
-	more   atomic.Bool  // the session has messages that waited for room here
 	size   atomic.Int64 // bytes not yet taken by the socket, those being written included; written under mu
+	more   atomic.Bool  // the session has messages that waited for room here
 
 	mu       sync.Mutex    // held for moves of pointers and bytes only, never across I/O
-	pending  *frames       // nil while there is nothing to write
 	promised bool          // somebody who pushed is going to flush
 	writing  bool          // some goroutine is between taking pending and the end of its write
+	closed   bool          // nothing more is taken
+	pending  *frames       // nil while there is nothing to write
 	draining *frames       // of writing, while the engine has what the socket refused
 	gate     *gate         // what waits for commits of the store; nil if nothing does
-	closed   bool          // nothing more is taken
 	hold     chan struct{} // closed when the buffer is half empty again
 	idle     chan struct{} // closed when the writer has ended
 }

@@ -32,7 +32,6 @@ func newPace(a *alarms, o *Options) *pace {
 		return nil
 	}
 	p := &pace{alarms: a}
-	p.alarm.owner = p
 	now := a.now()
 	p.messages = bucket{float64(o.MessageRate), float64(o.MessageRate), now}
 	p.bytes = bucket{float64(o.ByteRate), float64(o.ByteRate), now}
@@ -83,7 +82,7 @@ func (p *pace) held() <-chan struct{} {
 		return nil
 	}
 	p.resume = make(chan struct{})
-	p.alarms.set(&p.alarm, p.alarms.now().after(p.wait))
+	p.alarms.set(&p.alarm, p, p.alarms.now().after(p.wait))
 	p.wait = 0
 	return p.resume
 }

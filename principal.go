@@ -4,14 +4,33 @@ package petrel
 // published what it left behind. It is immutable once the client is accepted, and
 // shared by the connection, its session and its messages.
 type principal struct {
-	id       string // client identifier
-	identity string // what an Authenticator found, else the user name
-	userName string
-	host     bool // a name that the host gave to its own message
+	id string // client identifier
+	*account
 }
 
-// nobody is who a connection is before its CONNECT.
-var nobody principal
+// account is in whose name a client is there. Clients without a name share one.
+type account struct {
+	identity string // what an Authenticator found, else the user name
+	userName string
+}
+
+var (
+	anonymous account
+	host      account // of whom the host program says that it has published its own message
+
+	// nobody is who a connection is before its CONNECT.
+	nobody = principal{account: &anonymous}
+)
+
+func accountOf(identity, userName string) *account {
+	switch {
+	case identity == "" && userName == "":
+		return &anonymous
+	case identity == userName:
+		identity = userName // once in memory
+	}
+	return &account{identity, userName}
+}
 
 // name is the client identifier. Nil is the host or the broker.
 func (p *principal) name() string {
@@ -21,10 +40,13 @@ func (p *principal) name() string {
 	return p.id
 }
 
+// isHost reports whether the host has published, under whatever name.
+func (p *principal) isHost() bool { return p == nil || p.account == &host }
+
 // hostNamed returns who the host says has published a message.
 func hostNamed(id string) *principal {
 	if id == "" {
 		return nil
 	}
-	return &principal{id: id, host: true}
+	return &principal{id, &host}
 }

@@ -66,19 +66,25 @@ func (c *Client) resolveAlias(in *packets.Publish) ([]byte, error) {
 	if in.TopicAlias == 0 || int(in.TopicAlias) > most {
 		return nil, packets.TopicAliasInvalid
 	}
-	i := int(in.TopicAlias) - 1
+	if c.aliasesIn == nil {
+		c.aliasesIn = new(aliasesIn)
+	}
+	a, i := c.aliasesIn, int(in.TopicAlias)-1
 	if len(in.Topic) == 0 {
-		if i >= len(c.aliasesIn) || len(c.aliasesIn[i]) == 0 {
+		if i >= len(a.topics) || len(a.topics[i]) == 0 {
 			return nil, &packets.Error{Code: packets.ProtocolError, Detail: "a topic alias that was not set"}
 		}
-		return c.aliasesIn[i], nil
+		return a.topics[i], nil
 	}
-	for i >= len(c.aliasesIn) {
-		c.aliasesIn = append(c.aliasesIn, nil)
+	for i >= len(a.topics) {
+		a.topics = append(a.topics, nil)
 	}
-	c.aliasesIn[i] = append(c.aliasesIn[i][:0], in.Topic...)
+	a.topics[i] = append(a.topics[i][:0], in.Topic...)
 	return in.Topic, nil
 }
+
+// aliasesIn are the topic aliases that a client has set, from 1 on.
+type aliasesIn struct{ topics [][]byte }
 
 // checkPublish refuses, with the end of the connection, what no client may send
 // to this broker.

@@ -217,7 +217,7 @@ func (a *alarms) appendRetained(b []byte, m *message) []byte {
 	b = a.appendMessage(b, m)
 	b[at] |= flagKept
 	b = binary.AppendUvarint(b, m.kept)
-	if m.by == nil || m.by.host {
+	if m.by.isHost() {
 		return b
 	}
 	return appendText(appendText(b, m.by.identity), m.by.userName)
@@ -232,7 +232,7 @@ func (f *fields) retained(a *alarms) *message {
 		m.kept = f.number("number")
 	}
 	if f.err == nil && len(f.b) > 0 {
-		m.by = &principal{id: m.by.name(), identity: f.text("publisher's identity"), userName: f.text("publisher's user name")}
+		m.by = &principal{m.by.name(), accountOf(f.text("publisher's identity"), f.text("publisher's user name"))}
 	}
 	return m
 }

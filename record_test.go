@@ -10,7 +10,7 @@ import (
 // that have one.
 func TestRetainedRecordWithoutANumber(t *testing.T) {
 	a := newAlarms()
-	m := &message{topic: "t", body: []byte("payload"), by: &principal{id: "o", identity: "i", userName: "u"}, qos: 1, kept: 300}
+	m := &message{topic: "t", body: []byte("payload"), by: &principal{"o", accountOf("i", "u")}, qos: 1, kept: 300}
 	f := fields{b: a.appendRetained(nil, m)}
 	got := f.retained(a)
 	require.NoError(t, f.end())
@@ -41,7 +41,7 @@ func TestSubscriptionRecordSaysWhatItIsOwed(t *testing.T) {
 // that its checksums do not show would give them.
 func FuzzRecords(f *testing.F) {
 	a := newAlarms()
-	m := &message{topic: "t", body: []byte("payload"), by: &principal{id: "o", identity: "i"}, qos: 1}
+	m := &message{topic: "t", body: []byte("payload"), by: &principal{"o", accountOf("i", "")}, qos: 1}
 	f.Add(byte(kindMessage), a.appendMessage(nil, m))
 	f.Add(byte(kindRetained), a.appendRetained(nil, m))
 	f.Add(byte(kindDelivery), a.appendDelivery(nil, &delivery{msg: m, ids: []uint32{1, 2}, qos: 2}, 7))

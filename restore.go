@@ -22,7 +22,7 @@ type restoring struct {
 	wanted   []*message        // in memory, and records of their own
 	held     int64             // bytes of all heads
 	newest   map[string]uint64 // session of each client identifier
-	names    map[principal]*principal
+	names    map[knownAs]*principal
 	sizes    map[uint64]int // of messages, if the records that refer to them lack them; else nil
 
 	records, unreadable, orphans int
@@ -57,7 +57,7 @@ func (b *Broker) restore() error {
 	r := &restoring{
 		broker: b, journal: b.journal, now: b.alarms.now(), said: time.Now(),
 		sessions: make(map[uint64]*restored), newest: make(map[string]uint64),
-		names: make(map[principal]*principal),
+		names: make(map[knownAs]*principal),
 	}
 	start := time.Now()
 	if err := r.version(); err != nil {
@@ -174,7 +174,7 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	b.serials.Store(max(b.serials.Load(), serial))
 	s.session = &session{
-		broker: b, principal: &principal{id: s.record.id, identity: s.record.identity, userName: s.record.userName},
+		broker: b, principal: &principal{s.record.id, accountOf(s.record.identity, s.record.userName)},
 		serial: serial, expiry: s.record.expiry, durable: true,
 		userName: s.record.userName, version: s.record.version, kept: true, backlog: new(backlog),
 	}
@@ -401,7 +401,7 @@ func (r *restoring) retained(key, value []byte) error {
 	x.bytes += int64(m.size()) // nobody else runs yet
 	r.broker.memory.add(int64(m.size()))
 	if m.expires != 0 && x.expiring.Add(1) == 1 {
-		r.broker.alarms.set(&x.alarm, r.now.after(sweepGap))
+		r.broker.alarms.set(&x.alarm, x, r.now.after(sweepGap))
 	}
 	return nil
 }
@@ -429,10 +429,18 @@ func (r *restoring) known(p *principal) *principal {
 	if p == nil {
 		return nil
 	}
-	if r.names[*p] == nil {
-		r.names[*p] = p
+	as := knownAs{p.id, *p.account, p.isHost()}
+	if r.names[as] == nil {
+		r.names[as] = p
 	}
-	return r.names[*p]
+	return r.names[as]
+}
+
+// knownAs is what equal principals have in common.
+type knownAs struct {
+	id      string
+	account account
+	host    bool
 }
 
 // messages removes the messages that no delivery refers to, and reads those that are

@@ -30,7 +30,6 @@ const sweepGap = time.Minute
 func (r *retained) init(b *Broker) {
 	r.broker = b
 	r.index = topics.NewRetained[*message]()
-	r.alarm.owner = r
 }
 
 // keep stores p as the retained message of its topic, or removes the one that
@@ -74,7 +73,7 @@ func (r *retained) keep(bt *batch, p *publication) Limit {
 		r.bytes += int64(m.size())
 	}
 	if m.expires != 0 && r.expiring.Add(1) == 1 {
-		b.alarms.set(&r.alarm, bt.now.after(sweepGap))
+		b.alarms.set(&r.alarm, r, bt.now.after(sweepGap))
 	}
 	return 0
 }
@@ -138,7 +137,7 @@ func (r *retained) ring(instant) {
 			}
 		}
 		if r.expiring.Load() > 0 {
-			r.broker.alarms.set(&r.alarm, r.broker.alarms.now().after(sweepGap))
+			r.broker.alarms.set(&r.alarm, r, r.broker.alarms.now().after(sweepGap))
 		}
 	})
 }
@@ -304,7 +303,7 @@ func (c *Client) mayReceiveRetained(m *message, qos QoS) bool {
 // mayStillPublish asks whether the client that published a retained message may
 // still do so, if Options.RecheckRetained wants to know. The host may.
 func (b *Broker) mayStillPublish(ctx context.Context, m *message) bool {
-	if !b.opts.RecheckRetained || len(b.hooks.authorize) == 0 || m.by == nil || m.by.host {
+	if !b.opts.RecheckRetained || len(b.hooks.authorize) == 0 || m.by.isHost() {
 		return true
 	}
 	q := AccessRequest{Client: b.ghost(m.by), Action: Publish, Topic: m.topic, QoS: m.qos, Retain: true}

@@ -28,7 +28,7 @@ func undecided(err error) bool {
 // rule asks about the subscriptions of s that are not known. No lock may be held.
 func (b *Broker) rule(ctx context.Context, c *Client, s *session, known rulings) error {
 	s.mu.Lock()
-	list := slices.Clone(s.subs.list)
+	list := slices.Clone(s.subs.all())
 	s.mu.Unlock()
 	for _, e := range list {
 		if _, ok := known[e]; ok {
@@ -61,7 +61,7 @@ func (b *Broker) ruleBefore(c *Client, clean bool) (rulings, error) {
 func (s *session) applyLocked(bt *batch, known rulings) (removed []*entry) {
 	b := s.broker
 	checks := false
-	for _, e := range slices.Clone(s.subs.list) {
+	for _, e := range slices.Clone(s.subs.all()) {
 		r, ok := known[e]
 		switch {
 		case !ok:
@@ -148,7 +148,7 @@ func (s *session) beginScrutinyLocked(removed []*entry) {
 	for _, filter := range x.refused {
 		x.add(filter, refuse)
 	}
-	for _, e := range s.subs.list {
+	for _, e := range s.subs.all() {
 		j := allow
 		if e.Value.check {
 			j = ask

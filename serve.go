@@ -157,7 +157,7 @@ func (b *Broker) countIn(c *Client) error {
 	b.clients[c] = struct{}{}
 	*d.open++
 	b.wg.Add(1)
-	b.alarms.set(&c.alarm, b.alarms.now().after(b.opts.ConnectTimeout))
+	b.alarms.set(&c.alarm, c, b.alarms.now().after(b.opts.ConnectTimeout))
 	return nil
 }
 

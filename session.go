@@ -2,6 +2,7 @@ package petrel
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,7 @@ func (b *Broker) endSession(s *session, kind SessionEventKind) *commit {
 	defer bt.finish()
 	s.mu.Lock()
 	s.endAbsenceLocked()
-	subs := s.subs.list
+	subs := slices.Clone(s.subs.all())
 	held, left := s.takeAllLocked(bt)
 	s.mu.Unlock()
 	for _, e := range subs {

@@ -64,7 +64,7 @@ func (r *restoring) enter(s *restored) {
 	r.broker.directory.shard(s.id).sessions[s.id] = s.session
 	r.broker.directory.count.Add(1)
 	r.broker.directory.owners.add(s.identity, owned{sessions: 1})
-	for _, e := range s.subs.list {
+	for _, e := range s.subs.all() {
 		r.broker.tree.Add(e.Value.filter, e)
 	}
 }

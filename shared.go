@@ -209,7 +209,7 @@ func (b *Broker) handOver(bt *batch, s *session) {
 // subscriptions is connected.
 func (b *Broker) hasCompany(bt *batch, s *session) bool {
 	s.mu.Lock()
-	list := slices.Clone(s.subs.list)
+	list := slices.Clone(s.subs.all())
 	s.mu.Unlock()
 	for _, e := range list {
 		if !e.Value.shared {

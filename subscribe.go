@@ -190,7 +190,7 @@ func (c *Client) enter(bt *batch, id uint16, wishes []wish, policy uint64) (bool
 func (s *session) subscribeLocked(bt *batch, w *wish) {
 	sub := &w.entry.Value
 	old := s.subs.get(sub.filter)
-	if old == nil && len(s.subs.list) >= s.broker.opts.MaximumSubscriptions {
+	if old == nil && len(s.subs.all()) >= s.broker.opts.MaximumSubscriptions {
 		bt.limited(LimitSubscriptions, s.client, s.id, sub.filter)
 		w.entry, w.owed, w.code = nil, nil, packets.QuotaExceeded
 		return

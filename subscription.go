@@ -3,6 +3,7 @@ package petrel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/petrelmq/petrel/packets"
 	"github.com/petrelmq/petrel/topics"
@@ -60,54 +61,78 @@ func (s *subscription) setFrom(p *Subscription, o *Options) error {
 	return nil
 }
 
-// subscriptionSet holds the subscriptions of a session by filter. Few of them,
-// as most clients have, cost a short slice and no map.
+// subscriptionSet holds the subscriptions of a session by filter. One, as most
+// clients have, costs nothing but the pointer to it.
 type subscriptionSet struct {
+	only [1]*entry // unless there are more
+	more *subscriptionList
+}
+
+// subscriptionList holds more than one subscription. A few cost a short slice and no map.
+type subscriptionList struct {
 	list  []*entry
 	index map[string]int // place in list; nil while the list is short
 }
 
 const indexFrom = 16
 
+// all returns the subscriptions. The slice is valid until the set is changed.
+func (s *subscriptionSet) all() []*entry {
+	switch {
+	case s.more != nil:
+		return s.more.list
+	case s.only[0] != nil:
+		return s.only[:]
+	}
+	return nil
+}
+
 func (s *subscriptionSet) place(filter string) int {
-	if s.index != nil {
-		if i, ok := s.index[filter]; ok {
+	if s.more != nil && s.more.index != nil {
+		if i, ok := s.more.index[filter]; ok {
 			return i
 		}
 		return -1
 	}
-	for i, e := range s.list {
-		if e.Value.filter == filter {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(s.all(), func(e *entry) bool { return e.Value.filter == filter })
 }
 
 // get returns the subscription for the filter, nil if there is none.
 func (s *subscriptionSet) get(filter string) *entry {
 	if i := s.place(filter); i >= 0 {
-		return s.list[i]
+		return s.all()[i]
 	}
 	return nil
 }
 
 // put adds e, or lets it replace the subscription with its filter, which is returned.
 func (s *subscriptionSet) put(e *entry) (old *entry) {
+	all := s.all()
 	if i := s.place(e.Value.filter); i >= 0 {
-		old, s.list[i] = s.list[i], e
+		old, all[i] = all[i], e
 		return old
 	}
-	s.list = append(s.list, e)
-	if s.index != nil {
-		s.index[e.Value.filter] = len(s.list) - 1
-	} else if len(s.list) > indexFrom {
-		s.index = make(map[string]int, len(s.list))
-		for i, e := range s.list {
-			s.index[e.Value.filter] = i
-		}
+	switch {
+	case s.more != nil:
+		s.more.add(e)
+	case len(all) == 0:
+		s.only[0] = e
+	default:
+		s.only, s.more = [1]*entry{}, &subscriptionList{list: []*entry{all[0], e}}
 	}
 	return nil
+}
+
+func (l *subscriptionList) add(e *entry) {
+	l.list = append(l.list, e)
+	if l.index != nil {
+		l.index[e.Value.filter] = len(l.list) - 1
+	} else if len(l.list) > indexFrom {
+		l.index = make(map[string]int, len(l.list))
+		for i, e := range l.list {
+			l.index[e.Value.filter] = i
+		}
+	}
 }
 
 // remove takes out and returns the subscription with the filter.
@@ -116,18 +141,26 @@ func (s *subscriptionSet) remove(filter string) *entry {
 	if i < 0 {
 		return nil
 	}
-	e, last := s.list[i], len(s.list)-1
-	s.list[i] = s.list[last]
-	s.list[last] = nil
-	s.list = s.list[:last]
-	if s.index != nil {
-		delete(s.index, filter)
-		if i != last {
-			s.index[s.list[i].Value.filter] = i
-		}
+	e := s.all()[i]
+	if s.more == nil {
+		s.only[0] = nil
+		return e
 	}
-	if len(s.list) == 0 {
-		s.list, s.index = nil, nil
+	if s.more.remove(i); len(s.more.list) == 1 {
+		s.only[0], s.more = s.more.list[0], nil
 	}
 	return e
+}
+
+func (l *subscriptionList) remove(i int) {
+	removed, last := l.list[i], len(l.list)-1
+	l.list[i] = l.list[last]
+	l.list[last] = nil
+	l.list = l.list[:last]
+	if l.index != nil {
+		delete(l.index, removed.Value.filter)
+		if i != last {
+			l.index[l.list[i].Value.filter] = i
+		}
+	}
 }

@@ -35,7 +35,6 @@ var loadMinutes = [3]float64{1, 5, 15}
 
 func (y *sys) init(b *Broker) {
 	y.broker = b
-	y.alarm.owner = y
 	y.sent = make(map[string]string)
 	y.loads = []load{
 		{topic: "messages/received", read: func(s *Stats) uint64 { return s.PacketsReceived }},
@@ -48,7 +47,7 @@ func (y *sys) init(b *Broker) {
 		{topic: "connections", read: func(s *Stats) uint64 { return s.Connects }},
 	}
 	if b.opts.SysInterval != forever && !b.opts.DisableRetain {
-		b.alarms.set(&y.alarm, b.alarms.now())
+		b.alarms.set(&y.alarm, y, b.alarms.now())
 	}
 }
 
@@ -57,7 +56,7 @@ func (y *sys) ring(now instant) {
 	b := y.broker
 	b.begin(func() {
 		y.publish(now)
-		b.alarms.set(&y.alarm, now.after(b.opts.SysInterval))
+		b.alarms.set(&y.alarm, y, now.after(b.opts.SysInterval))
 	})
 }
 

@@ -50,7 +50,7 @@ func (s *session) waitLocked(now instant, w *will) {
 // is set yet.
 func (s *session) beginAbsenceLocked(expires instant, w *will, due instant) {
 	if expires != 0 || w != nil {
-		s.absence = &absence{alarm: alarm{owner: s}, expires: expires, will: w, willDue: due}
+		s.absence = &absence{expires: expires, will: w, willDue: due}
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *session) alarmLocked() {
 		at = a.willDue
 	}
 	if at != 0 {
-		s.broker.alarms.set(&a.alarm, at)
+		s.broker.alarms.set(&a.alarm, s, at)
 	}
 }
 

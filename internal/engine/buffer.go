@@ -9,8 +9,8 @@ import (
 // bufferSize is how much one read takes at most while no packet is larger.
 const bufferSize = 32 << 10
 
-// Buffer is a read buffer. All connections share them: only those that are being
-// handled, or are in the middle of a large packet, hold one.
+// Buffer is a read buffer, with what it holds. All connections share them: only those
+// that are being handled, or are in the middle of a large packet, have one.
 //
 // Who holds a buffer may read the packets in it, which nobody changes any more. The
 // engine holds it as long as it reads into it; a [Handler] that wants to refer to
@@ -18,8 +18,12 @@ const bufferSize = 32 << 10
 // replaces. Whoever is the last to release it gives it back to all. The zero value
 // is an empty buffer that nobody holds.
 type Buffer struct {
-	b       []byte
+	all     []byte
 	holders atomic.Int32
+
+	// Of the engine.
+	b    []byte // received and not used: the beginning of all
+	need int    // size of the packet that b begins, 0 if not known
 }
 
 // buffers has a pool for each size: bufferSize, twice that, and so on. Larger
@@ -29,17 +33,24 @@ var buffers [8]sync.Pool
 // sizeClass is the index of the pool whose buffers have at least so many bytes.
 func sizeClass(size int) int { return bits.Len(uint(max(size-1, 0) / bufferSize)) }
 
-// getBuffer returns a buffer that the caller alone holds.
+// getBuffer returns a buffer that is empty, and that the caller alone holds.
 func getBuffer(size int) *Buffer {
 	class := sizeClass(size)
-	var b *Buffer
-	if class < len(buffers) {
-		b, _ = buffers[class].Get().(*Buffer)
-		size = bufferSize << class
+	if class >= len(buffers) {
+		return newBuffer(make([]byte, size))
 	}
-	if b == nil {
-		b = &Buffer{b: make([]byte, size)}
+	b, ok := buffers[class].Get().(*Buffer)
+	if !ok {
+		return newBuffer(make([]byte, bufferSize<<class))
 	}
+	b.b, b.need = b.all[:0], 0
+	b.holders.Store(1)
+	return b
+}
+
+// newBuffer makes a buffer of all.
+func newBuffer(all []byte) *Buffer {
+	b := &Buffer{all: all, b: all[:0]}
 	b.holders.Store(1)
 	return b
 }
@@ -57,8 +68,8 @@ func (b *Buffer) Release() {
 	case left < 0:
 		panic("petrel: a read buffer was released more often than retained")
 	}
-	spoil(b.b)
-	if class := sizeClass(len(b.b)); class < len(buffers) && len(b.b) == bufferSize<<class {
+	spoil(b.all)
+	if class := sizeClass(len(b.all)); class < len(buffers) && len(b.all) == bufferSize<<class {
 		buffers[class].Put(b)
 	}
 }

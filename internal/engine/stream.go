@@ -76,7 +76,7 @@ func (s *Stream) Close(patience time.Duration) {
 	buf := getBuffer(bufferSize)
 	defer buf.Release()
 	for range heardEnough {
-		if _, err := s.Read(buf.b); err != nil {
+		if _, err := s.Read(buf.all); err != nil {
 			return
 		}
 	}
