@@ -206,7 +206,7 @@ func (c *Client) setKeepAlive(seconds uint16) uint16 {
 	if seconds == 0 {
 		c.keepAlive.Store(noKeepAlive)
 	} else {
-		c.keepAlive.Store(int32(seconds) * 1500)
+		c.keepAlive.Store(int64(time.Duration(seconds) * time.Second * 3 / 2))
 	}
 	c.watch(now)
 	return seconds

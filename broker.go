@@ -314,7 +314,7 @@ func (s *session) info() (ClientInfo, bool) {
 		info.Connected = true
 		info.UserName, info.Version, info.Peer = c.userName, c.version, c.Peer()
 		info.Since = s.broker.alarms.time(c.since)
-		info.KeepAlive = time.Duration(max(c.keepAlive.Load(), 0)) * time.Millisecond * 2 / 3
+		info.KeepAlive = max(time.Duration(c.keepAlive.Load()), 0) * 2 / 3
 	}
 	return info, !s.ended
 }

@@ -49,8 +49,8 @@ type Client struct {
 	refused       ReasonCode // of CONNACK
 	surplus       Limit      // of connections that this one is above; 0 if there is room
 	aliasesOut    *aliases
-	keepAlive     atomic.Int32 // milliseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
 	alarm         alarm        // connect time-out, keep alive, end of the credentials
+	keepAlive     atomic.Int64 // nanoseconds, 1.5 times the Keep Alive; 0 until there is one, or noKeepAlive
 
 	will     *will        // guarded by session.mu
 	lastSeen atomic.Int64 // instant of the last packet
@@ -189,10 +189,9 @@ func (c *Client) ring(now instant) {
 
 // silent is when the silence of the client lasts too long; 0 means never.
 func (c *Client) silent(now instant) instant {
-	keepAlive := c.keepAlive.Load()
-	patience := time.Duration(keepAlive) * time.Millisecond
+	patience := time.Duration(c.keepAlive.Load())
 	switch {
-	case keepAlive == noKeepAlive:
+	case patience == noKeepAlive:
 		return 0
 	case c.busy.Load():
 		return now.after(patience) // what came meanwhile has not been looked at

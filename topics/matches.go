@@ -36,8 +36,13 @@ func (t *Tree[V]) Match(topic []byte, m *Matches[V]) {
 		start, wild = end+1, true
 	}
 	for _, n := range front {
-		m.collect(n.here.Load())
-		m.collect(n.deep.Load())
+		if e := n.first.Load(); e != nil {
+			m.Entries = append(m.Entries, e)
+		}
+		if b := n.branch.Load(); b != nil {
+			m.collect(&b.here)
+			m.collect(&b.deep)
+		}
 	}
 	clear(front)
 	m.front, m.next = front[:0], next
@@ -49,11 +54,17 @@ func (t *Tree[V]) step(front, next []*node[V], level []byte, wild bool, m *Match
 	var hash uint64
 	hashed := false
 	for _, n := range front {
-		if wild {
-			m.collect(n.deep.Load())
-			if p := n.plus.Load(); p != nil {
+		if b := n.branch.Load(); b != nil && wild {
+			m.collect(&b.deep)
+			if p := b.plus.Load(); p != nil {
 				next = append(next, p)
 			}
+		}
+		if only := n.child.Load(); only != nil {
+			if only.key == string(level) {
+				next = append(next, only)
+			}
+			continue
 		}
 		tab := n.children.Load()
 		if tab == nil {
@@ -69,11 +80,8 @@ func (t *Tree[V]) step(front, next []*node[V], level []byte, wild bool, m *Match
 	return next
 }
 
-// collect adds what stands at t, which may be nil.
+// collect adds what stands at t.
 func (m *Matches[V]) collect(t *terminal[V]) {
-	if t == nil {
-		return
-	}
 	if e := t.one.Load(); e != nil {
 		m.Entries = append(m.Entries, e)
 	}

@@ -18,23 +18,32 @@ type Tree[V any] struct {
 	mu     sync.Mutex           // held by whoever changes anything below root
 	groups map[string]*Group[V] // by the whole shared filter; nil while there is none
 	nodes  int                  // below root
+	names  [64]string           // of nodes that were made last, by their hash
 
 	len, sharedLen, groupsLen atomic.Int64
 }
 
 // node is a place in the tree: the levels of a filter from root to here.
-// Readers load the atomic fields without a lock.
+// Readers load the atomic fields without a lock. The usual node has one child, or
+// one entry whose filter ends here: these need nothing beside it.
 type node[V any] struct {
-	key      string // the level; "+" only in the parent's plus
+	key      string // the level; "+" only in the parent's branch
 	hash     uint64 // of key
 	parent   *node[V]
-	children atomic.Pointer[table[V]]
-	plus     atomic.Pointer[node[V]]
-	here     atomic.Pointer[terminal[V]] // filters that end here
-	deep     atomic.Pointer[terminal[V]] // filters that end with '#' one level further down
+	child    atomic.Pointer[node[V]]  // the only one; readers look here first
+	children atomic.Pointer[table[V]] // all but the plus, once there were two, until there are none
+	first    atomic.Pointer[Entry[V]] // of the filter that ends here
+	branch   atomic.Pointer[branch[V]]
 }
 
-// terminal holds the subscriptions of one filter. Most filters have just one.
+// branch is what few nodes have.
+type branch[V any] struct {
+	plus atomic.Pointer[node[V]]
+	here terminal[V] // filters that end here, but for node.first
+	deep terminal[V] // filters that end with '#' one level further down
+}
+
+// terminal holds subscriptions of one filter.
 type terminal[V any] struct {
 	one    atomic.Pointer[Entry[V]]
 	more   atomic.Pointer[list[Entry[V]]]
@@ -50,12 +59,14 @@ type Entry[V any] struct {
 	// Where the entry stands; guarded by the tree's lock.
 	node  *node[V]  // nil while it is in no tree
 	group *Group[V] // nil unless shared
-	slot  int32     // in the group's or terminal's list, or slotOne
-	deep  bool      // in node.deep rather than node.here
+	slot  int32     // in the group's or terminal's list, or one of those below
+	deep  bool      // in branch.deep rather than branch.here
 }
 
-// slotOne says that an entry stands in terminal.one.
-const slotOne = -1
+const (
+	slotOne   = -1 // in terminal.one
+	slotFirst = -2 // in node.first
+)
 
 // NewTree returns an empty tree.
 func NewTree[V any]() *Tree[V] {
@@ -79,15 +90,15 @@ func (t *Tree[V]) Add(filter string, e *Entry[V]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n, deep := t.growLocked(inner)
-	term := n.terminal(deep)
-	if term.Load() == nil {
-		term.Store(&terminal[V]{})
-	}
 	e.node, e.deep = n, deep
-	if shared {
-		t.joinLocked(term.Load(), filter, e)
-	} else {
-		term.Load().add(e)
+	switch {
+	case shared:
+		t.joinLocked(n.grown().terminal(deep), filter, e)
+	case !deep && n.first.Load() == nil:
+		e.slot = slotFirst
+		n.first.Store(e)
+	default:
+		n.grown().terminal(deep).add(e)
 	}
 	t.len.Add(1)
 }
@@ -101,19 +112,17 @@ func (t *Tree[V]) Remove(e *Entry[V]) {
 	if n == nil {
 		return
 	}
-	p := n.terminal(e.deep)
-	term := p.Load()
-	if e.group != nil {
-		t.leaveLocked(term, e)
-	} else {
-		term.remove(e)
+	switch {
+	case e.group != nil:
+		t.leaveLocked(n.branch.Load().terminal(e.deep), e)
+	case e.slot == slotFirst:
+		n.first.Store(nil)
+	default:
+		n.branch.Load().terminal(e.deep).remove(e)
 	}
 	e.node, e.group = nil, nil
 	t.len.Add(-1)
-	if term.empty() {
-		p.Store(nil)
-		t.pruneLocked(n)
-	}
+	t.pruneLocked(n)
 }
 
 // Replace puts next, which is in no tree, in the place of old in one step:
@@ -126,14 +135,15 @@ func (t *Tree[V]) Replace(old, next *Entry[V]) {
 		return
 	}
 	next.node, next.group, next.slot, next.deep = old.node, old.group, old.slot, old.deep
-	term := old.node.terminal(old.deep).Load()
-	switch {
+	switch n := old.node; {
 	case old.group != nil:
 		old.group.members.Load().slots[old.slot].Store(next)
+	case old.slot == slotFirst:
+		n.first.Store(next)
 	case old.slot == slotOne:
-		term.one.Store(next)
+		n.branch.Load().terminal(old.deep).one.Store(next)
 	default:
-		term.more.Load().slots[old.slot].Store(next)
+		n.branch.Load().terminal(old.deep).more.Load().slots[old.slot].Store(next)
 	}
 	old.node, old.group = nil, nil
 }
@@ -158,10 +168,11 @@ func (t *Tree[V]) growLocked(filter string) (n *node[V], deep bool) {
 }
 
 func (t *Tree[V]) plusLocked(n *node[V]) *node[V] {
-	p := n.plus.Load()
+	b := n.grown()
+	p := b.plus.Load()
 	if p == nil {
 		p = &node[V]{key: "+", parent: n}
-		n.plus.Store(p)
+		b.plus.Store(p)
 		t.nodes++
 	}
 	return p
@@ -169,24 +180,58 @@ func (t *Tree[V]) plusLocked(n *node[V]) *node[V] {
 
 func (t *Tree[V]) childLocked(n *node[V], level string) *node[V] {
 	hash := maphash.String(t.seed, level)
-	if tab := n.children.Load(); tab != nil {
+	only, tab := n.child.Load(), n.children.Load()
+	switch {
+	case only != nil && only.key == level:
+		return only
+	case tab != nil:
 		if c := find(tab, level, hash); c != nil {
 			return c
 		}
 	}
-	c := &node[V]{key: strings.Clone(level), hash: hash, parent: n}
-	insert(&n.children, c, t.dead, 0)
+	c := &node[V]{key: t.nameLocked(level, hash), hash: hash, parent: n}
 	t.nodes++
+	switch {
+	case only == nil && tab == nil:
+		n.child.Store(c)
+	case only == nil:
+		insert(&n.children, c, t.dead, 0)
+	default: // whoever does not find it as the only one any more finds it in the table
+		tab = newTable[V](2)
+		tab.put(only, t.dead)
+		tab.put(c, t.dead)
+		n.children.Store(tab)
+		n.child.Store(nil)
+	}
 	return c
+}
+
+// longestName is the length in bytes up to which a name is kept for others.
+const longestName = 64
+
+// nameLocked is a copy of level, the same one for nodes that follow each other: many
+// devices have the same few names below their own.
+func (t *Tree[V]) nameLocked(level string, hash uint64) string {
+	name := &t.names[hash%uint64(len(t.names))]
+	switch {
+	case len(level) > longestName:
+		return strings.Clone(level)
+	case *name != level:
+		*name = strings.Clone(level)
+	}
+	return *name
 }
 
 // pruneLocked removes n and its ancestors as far as nothing hangs on them.
 func (t *Tree[V]) pruneLocked(n *node[V]) {
-	for n != t.root && n.empty() {
+	for n.empty() && n != t.root {
 		p := n.parent
-		if p.plus.Load() == n {
-			p.plus.Store(nil)
-		} else {
+		switch b := p.branch.Load(); {
+		case p.child.Load() == n:
+			p.child.Store(nil)
+		case b != nil && b.plus.Load() == n:
+			b.plus.Store(nil)
+		default:
 			remove(&p.children, n, t.dead, 0)
 		}
 		t.nodes--
@@ -194,15 +239,31 @@ func (t *Tree[V]) pruneLocked(n *node[V]) {
 	}
 }
 
+// empty reports whether nothing hangs on n, whose branch goes if it is bare.
 func (n *node[V]) empty() bool {
-	return n.here.Load() == nil && n.deep.Load() == nil && n.plus.Load() == nil && n.children.Load() == nil
+	b := n.branch.Load()
+	if b != nil && b.plus.Load() == nil && b.here.empty() && b.deep.empty() {
+		n.branch.Store(nil)
+		b = nil
+	}
+	return b == nil && n.first.Load() == nil && n.child.Load() == nil && n.children.Load() == nil
 }
 
-func (n *node[V]) terminal(deep bool) *atomic.Pointer[terminal[V]] {
-	if deep {
-		return &n.deep
+// grown returns the branch of n, made if need be.
+func (n *node[V]) grown() *branch[V] {
+	b := n.branch.Load()
+	if b == nil {
+		b = new(branch[V])
+		n.branch.Store(b)
 	}
-	return &n.here
+	return b
+}
+
+func (b *branch[V]) terminal(deep bool) *terminal[V] {
+	if deep {
+		return &b.deep
+	}
+	return &b.here
 }
 
 func (t *terminal[V]) empty() bool {

@@ -27,7 +27,7 @@ func (s *socket) Credentials() (Credentials, bool) {
 	if s.closed || s.peer.IsValid() {
 		return Credentials{}, false
 	}
-	return credentials(int(s.fd))
+	return credentials(s.fd)
 }
 
 func credentials(fd int) (Credentials, bool) {

@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every connection at rest has one of these.
+// Every connection at rest has one of these. The next smaller size of the allocator
+// is that of channels, of which a CONNECT leaves several: a socket between them
+// would keep their memory.
 func TestSizeOfASocketAtRest(t *testing.T) {
-	require.LessOrEqual(t, unsafe.Sizeof(socket{}), uintptr(112))
+	require.LessOrEqual(t, unsafe.Sizeof(socket{}), uintptr(128))
 }

@@ -17,12 +17,12 @@ type socket struct {
 	peer    netip.AddrPort // of TCP
 	local   net.Addr       // what it was accepted at
 	in      input          // of who has the turn
-	fd      int32
+	fd      int
 	turn    atomic.Uint32
 
 	mu      sync.Mutex // held for moments only, never while calling the Handler or the Writer
 	out     *drain     // nil while there is nothing that the socket refused
-	watched uint16     // what epoll reports
+	watched uint32     // what epoll reports
 	closed  bool
 	muted   atomic.Bool // nothing is reported when there is input
 }
@@ -50,7 +50,7 @@ var drains = sync.Pool{New: func() any { return new(drain) }}
 // newSocket is a connection that has not started.
 func (ls *loops) newSocket(fd int, local net.Addr) *socket {
 	l := ls.all[ls.next.Add(1)%uint64(len(ls.all))]
-	s := &socket{loop: l, fd: int32(fd), local: local}
+	s := &socket{loop: l, fd: fd, local: local}
 	s.turn.Store(somebody)
 	ls.table.put(fd, s)
 	return s
@@ -74,7 +74,7 @@ func (s *socket) LocalAddr() net.Addr {
 	if s.closed {
 		return s.local
 	}
-	name, err := syscall.Getsockname(int(s.fd))
+	name, err := syscall.Getsockname(s.fd)
 	if err != nil {
 		return s.local
 	}
@@ -110,7 +110,7 @@ func (s *socket) watch() {
 }
 
 func (s *socket) watchLocked() {
-	var want uint16
+	var want uint32
 	if !s.muted.Load() {
 		want = syscall.EPOLLIN
 	}
@@ -128,7 +128,7 @@ func (s *socket) watchLocked() {
 		op = syscall.EPOLL_CTL_DEL
 	}
 	s.watched = want
-	if syscall.EpollCtl(s.loop.epoll, op, int(s.fd), &syscall.EpollEvent{Events: uint32(want), Fd: s.fd}) != nil {
+	if syscall.EpollCtl(s.loop.epoll, op, s.fd, &syscall.EpollEvent{Events: want, Fd: int32(s.fd)}) != nil {
 		s.Interrupt() // it would never be heard of again
 	}
 }
@@ -236,7 +236,7 @@ const readsInARow = 8
 // fill reads once. It returns 0 and no error if there is nothing.
 func (s *socket) fill() (n int, err error) {
 	s.in.reserve()
-	n, err = readSome(int(s.fd), s.in.room())
+	n, err = readSome(s.fd, s.in.room())
 	s.in.took(n)
 	return n, err
 }
@@ -270,7 +270,7 @@ func (s *socket) aside(hold <-chan struct{}) {
 	}
 }
 
-func (s *socket) Gone() bool { return hasEnded(int(s.fd)) }
+func (s *socket) Gone() bool { return hasEnded(s.fd) }
 
 func (s *socket) CatchUp(patience time.Duration) {
 	await(patience, func() bool {
@@ -279,7 +279,7 @@ func (s *socket) CatchUp(patience time.Duration) {
 			return true
 		case turn == somebody || !s.turn.CompareAndSwap(nobody, somebody):
 			return false // who has the turn may be reading what came
-		case readable(int(s.fd)):
+		case readable(s.fd):
 			s.loop.loops.engine.Spawn(s.catchUp) // the Handler may take longer than patience allows
 			return false
 		}
@@ -301,7 +301,7 @@ func (s *socket) catchUp() {
 	}
 }
 
-func (s *socket) TryWrite(v net.Buffers) (int, error) { return writeSome(int(s.fd), v) }
+func (s *socket) TryWrite(v net.Buffers) (int, error) { return writeSome(s.fd, v) }
 
 func (s *socket) Drain(rest net.Buffers, w Writer) {
 	s.mu.Lock()
@@ -325,7 +325,7 @@ func (s *socket) writable() {
 		return
 	}
 	if len(rest) > 0 {
-		n, err := writeSome(int(s.fd), rest)
+		n, err := writeSome(s.fd, rest)
 		d.n += n
 		if rest = behind(rest, n); err == nil && len(rest) > 0 {
 			s.putDrain(rest)
@@ -380,7 +380,7 @@ func (s *socket) shutdown(how int) error {
 	if s.closed {
 		return net.ErrClosed
 	}
-	return syscall.Shutdown(int(s.fd), how)
+	return syscall.Shutdown(s.fd, how)
 }
 
 func (s *socket) Close(patience time.Duration) {
@@ -391,8 +391,8 @@ func (s *socket) Close(patience time.Duration) {
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.closed = true
-		s.loop.loops.table.put(int(s.fd), nil)
-		syscall.Close(int(s.fd))
+		s.loop.loops.table.put(s.fd, nil)
+		syscall.Close(s.fd)
 	}
 }
 
