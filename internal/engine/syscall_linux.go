@@ -19,12 +19,14 @@ import (
 
 const largeWrite = 2 << 20
 
-func read(fd int, b []byte) (int, error) {
-	return result(syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))))
-}
+func read(fd int, b []byte) (int, error) { return receive(fd, b) }
 
 // write writes the first buffers of v once, and returns how many they were too.
 func write(fd int, v net.Buffers) (n, buffers int, err error) {
+	if len(v) == 1 && len(v[0]) <= largeWrite {
+		n, err = send(fd, v[0])
+		return n, 1, err
+	}
 	var vector [64]syscall.Iovec
 	size := 0
 	for buffers < min(len(v), len(vector)) {
