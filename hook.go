@@ -53,7 +53,8 @@ type Authenticator interface {
 //
 // For that, such a decision has the context of the broker, not of the connection, and
 // [Options.HookTimeout] refuses it no earlier than it has been made. One that does
-// wait holds up others: those whose packets came at the same moment.
+// wait holds up others: those whose packets came at the same moment. A type that embeds a
+// prompt one and decides in its own way has to say so for itself.
 type PromptAuthenticator interface {
 	// DecidesPromptly is asked once for each listener.
 	DecidesPromptly() bool
