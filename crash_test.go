@@ -1,6 +1,7 @@
 package petrel_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/petrelmq/petrel"
@@ -35,13 +37,29 @@ func (m *machine) start(o petrel.Options) *brokertest.Broker {
 	m.t.Helper()
 	s, err := m.disk.Open()
 	require.NoError(m.t, err)
-	m.store = &storetest.Faults{Store: s}
+	m.store = &storetest.Faults{Store: onePartition{s, m.t}}
 	o.Hooks = append(o.Hooks[:len(o.Hooks):len(o.Hooks)], m.store)
 	b := brokertest.New(m.t, o)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.broker = b
 	return b
+}
+
+// onePartition is a store whose batches must not span two partitions, as each may
+// live elsewhere one day.
+type onePartition struct {
+	petrel.Store
+	t *testing.T
+}
+
+func (s onePartition) Commit(ctx context.Context, b *petrel.Batch) error {
+	partitions := make(map[string]int) // how many changes are in each
+	for c := range b.Changes() {
+		partitions[string(c.Key[:2])]++
+	}
+	assert.LessOrEqual(s.t, len(partitions), 1, "changes of one batch by partition: %q", partitions)
+	return s.Store.Commit(ctx, b)
 }
 
 // crash ends the broker: nothing of what it still does reaches the disk.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -312,9 +313,18 @@ func TestMemoryLimitLeavesMessagesToTheStore(t *testing.T) {
 }
 
 // The bubble waits with a load that is held up.
-func (m *machine) holdLoads() (release func()) {
+func (m *machine) holdLoads() (release func()) { return m.holdLoadsFrom(1) }
+
+// holdLoadsFrom lets the first n-1 loads pass.
+func (m *machine) holdLoadsFrom(n int64) (release func()) {
 	gate := make(chan struct{})
-	m.store.BeforeLoad(func(_, _ []byte) error { <-gate; return nil })
+	var loads atomic.Int64
+	m.store.BeforeLoad(func(_, _ []byte) error {
+		if loads.Add(1) >= n {
+			<-gate
+		}
+		return nil
+	})
 	return func() { m.store.BeforeLoad(nil); close(gate) }
 }
 

@@ -18,6 +18,16 @@ import (
 	"github.com/petrelmq/petrel/packets"
 )
 
+// takesOne connects a, which takes a message and no more.
+func takesOne(t *testing.T, b *brokertest.Broker) *brokertest.Client {
+	t.Helper()
+	p := brokertest.Durable("a")
+	p.ReceiveMaximum = 1
+	a := b.Connect(p)
+	require.Equal(t, []string{"1"}, take(t, a, 1))
+	return a
+}
+
 // endings are the ways in which a session ends.
 var endings = []struct {
 	name string
@@ -195,24 +205,14 @@ func eachOnce(t *testing.T, a, other *brokertest.Client) (moved, rest int) {
 func TestLongQueueIsHandedOverInPart(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
 		b, other := sharing(t, m)
-		p := brokertest.Durable("a")
-		p.ReceiveMaximum = 1
-		a := b.Connect(p)
-		require.Equal(t, []string{"1"}, take(t, a, 1))
+		a := takesOne(t, b)
 		synctest.Wait()
-		loads := 0
-		gate := make(chan struct{})
-		m.store.BeforeLoad(func(_, _ []byte) error {
-			if loads++; loads == 2 {
-				<-gate
-			}
-			return nil
-		})
+		release := m.holdLoadsFrom(2)
 		a.Drop()
 		synctest.Wait()
 		a = b.Connect(brokertest.Durable("a"))
 		synctest.Wait()
-		close(gate)
+		release()
 		moved, rest := eachOnce(t, a, other)
 		require.Greater(t, moved, 100)
 		require.Greater(t, rest, 100)
@@ -484,24 +484,14 @@ func TestShutdownWhileALongQueueIsRemoved(t *testing.T) {
 func TestLongQueueEndsWhileItIsHandedOver(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
 		b, other := sharing(t, m)
-		p := brokertest.Durable("a")
-		p.ReceiveMaximum = 1
-		a := b.Connect(p)
-		require.Equal(t, []string{"1"}, take(t, a, 1))
+		a := takesOne(t, b)
 		synctest.Wait()
-		gate := make(chan struct{})
-		loads := 0
-		m.store.BeforeLoad(func(_, _ []byte) error {
-			if loads++; loads == 2 {
-				<-gate
-			}
-			return nil
-		})
+		release := m.holdLoadsFrom(2)
 		a.Drop()
 		synctest.Wait()
 		require.NoError(t, b.Revoke(t.Context(), petrel.ByClientID("a")))
 		synctest.Wait()
-		close(gate)
+		release()
 		same(t, numbers(2, long), take(t, other, everything))
 		m.expectEmpty(t, b)
 	})
@@ -512,10 +502,7 @@ func TestLongQueueEndsWhileItIsHandedOver(t *testing.T) {
 func TestLongQueueOfWhoHasUnsubscribed(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
 		b, other := sharing(t, m)
-		p := brokertest.Durable("a")
-		p.ReceiveMaximum = 1
-		a := b.Connect(p)
-		require.Equal(t, []string{"1"}, take(t, a, 1))
+		a := takesOne(t, b)
 		a.Send(&packets.Unsubscribe{PacketID: 1, Filters: packets.Filters(nil).Append("$share/g/jobs")})
 		synctest.Wait()
 		a.Drop()
