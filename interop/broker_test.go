@@ -114,6 +114,9 @@ func (b *broker) addr(t *testing.T, tr transport) string {
 	if addr == "" {
 		skip(t, "the broker has no listener for "+tr.name)
 	}
+	if tr.proxy != 0 {
+		return newProxy(t, tr, addr)
+	}
 	return addr
 }
 
@@ -177,7 +180,7 @@ func (b *broker) listening() map[string]string {
 		if tr.mutual != b.mutual {
 			continue
 		}
-		m := regexp.MustCompile(`msg=listening .*\btransport=`+tr.logged+` .*\baddress=(\S+)`).FindAllStringSubmatch(said, -1)
+		m := regexp.MustCompile(`msg=listening .*\baddress=(\S+) .*\bname=`+tr.name+`\b`).FindAllStringSubmatch(said, -1)
 		if len(m) < b.starts {
 			return nil
 		}

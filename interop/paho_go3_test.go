@@ -45,9 +45,9 @@ var pahoGo3 = driver{
 
 func pahoGo3Options(t *testing.T, o options) *mqtt.ClientOptions {
 	version := map[string]uint{"3.1": 3, "3.1.1": 4}[o.version]
-	server := map[string]string{"mtls": "tls"}[o.transport.name]
-	if server == "" {
-		server = o.transport.name
+	server := o.transport.seen()
+	if server == "mtls" {
+		server = "tls"
 	}
 	server += "://" + o.addr
 	if o.transport.web {

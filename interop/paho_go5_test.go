@@ -62,7 +62,7 @@ var pahoGo5 = driver{
 
 func pahoGo5Config(t *testing.T, o options) autopaho.ClientConfig {
 	schemes := map[string]string{"tcp": "mqtt", "tls": "mqtts", "mtls": "mqtts", "ws": "ws", "wss": "wss"}
-	server := &url.URL{Scheme: schemes[o.transport.name], Host: o.addr}
+	server := &url.URL{Scheme: schemes[o.transport.seen()], Host: o.addr}
 	if o.transport.web {
 		server.Path = "/mqtt"
 	}

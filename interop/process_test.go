@@ -102,7 +102,7 @@ func scriptLine(line []byte) (*message, bool) {
 
 // scriptFlags are understood by all those scripts.
 func scriptFlags(o options) []string {
-	args := []string{"--transport", o.transport.name, "--protocol", o.version}
+	args := []string{"--transport", o.transport.seen(), "--protocol", o.version}
 	if o.transport.network() == "unix" {
 		args = append(args, "--path", o.addr)
 	} else {

@@ -15,6 +15,7 @@ import (
 type relay struct {
 	net.Listener
 	network, target string
+	greet           func(client net.Conn) []byte // what the broker is told before anything else; nil for nothing
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -31,7 +32,10 @@ func newRelay(t *testing.T, o options) *relay {
 	}
 	l, err := net.Listen(network, addr)
 	require.NoError(t, err)
-	r := &relay{Listener: l, network: network, target: o.addr}
+	return startRelay(t, &relay{Listener: l, network: network, target: o.addr})
+}
+
+func startRelay(t *testing.T, r *relay) *relay {
 	go r.run()
 	t.Cleanup(r.cut)
 	return r
@@ -50,6 +54,9 @@ func (r *relay) run() {
 		}
 		if !r.track(client, broker) {
 			return
+		}
+		if r.greet != nil {
+			_, _ = broker.Write(r.greet(client)) // or the broker is gone, and so will be the client
 		}
 		go pipe(client, broker)
 		go pipe(broker, client)

@@ -77,7 +77,7 @@ func (b *broker) configure() (name string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	open := map[string]any{"tcp": []string{}, "ws": []string{}} // which have defaults
+	open := map[string][]any{"tcp": {}, "ws": {}} // which have defaults
 	for _, tr := range transports {
 		if tr.mutual != b.mutual {
 			continue
@@ -88,7 +88,11 @@ func (b *broker) configure() (name string, err error) {
 		} else if addr == "" {
 			addr = "127.0.0.1:0"
 		}
-		open[tr.key] = []string{addr}
+		listener := map[string]any{"address": addr, "name": tr.name}
+		if tr.proxy != 0 {
+			listener["proxyProtocol"] = map[string]any{"trusted": []string{"127.0.0.1/32"}}
+		}
+		open[tr.key] = append(open[tr.key], listener)
 	}
 	tls := map[string]any{"certificate": "server.crt", "key": "server.key"}
 	if b.mutual {

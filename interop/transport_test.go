@@ -15,7 +15,8 @@ type transport struct {
 	name         string // in the names of tests, and of what the scripts are told
 	title        string // in README.md
 	key          string // in the configuration of ../examples/broker
-	logged       string // what that broker calls it
+	as           string // the transport that a client takes it for; empty means that of its name
+	proxy        int    // the version of the PROXY protocol that a proxy in front of the broker speaks; 0 means that there is none
 	secure       bool   // TLS
 	mutual       bool   // with a certificate of the client
 	web          bool   // WebSocket
@@ -23,15 +24,17 @@ type transport struct {
 }
 
 var (
-	tcp = transport{name: "tcp", title: "TCP", key: "tcp", logged: "tcp", everyVersion: true}
+	tcp = transport{name: "tcp", title: "TCP", key: "tcp", everyVersion: true}
 
 	transports = []transport{
 		tcp,
-		{name: "tls", title: "TLS", key: "tls", logged: "tls", secure: true, everyVersion: true},
-		{name: "mtls", title: "TLS, both sides with a certificate", key: "tls", logged: "tls", secure: true, mutual: true},
-		{name: "ws", title: "WebSocket", key: "ws", logged: "websocket", web: true, everyVersion: true},
-		{name: "wss", title: "WebSocket over TLS", key: "wss", logged: "secure-websocket", secure: true, web: true},
-		{name: "unix", title: "Unix socket", key: "unix", logged: "unix"},
+		{name: "tls", title: "TLS", key: "tls", secure: true, everyVersion: true},
+		{name: "mtls", title: "TLS, both sides with a certificate", key: "tls", secure: true, mutual: true},
+		{name: "ws", title: "WebSocket", key: "ws", web: true, everyVersion: true},
+		{name: "wss", title: "WebSocket over TLS", key: "wss", secure: true, web: true},
+		{name: "unix", title: "Unix socket", key: "unix"},
+		{name: "proxy1", title: "TCP by way of a proxy, PROXY version 1", key: "tcp", as: "tcp", proxy: 1},
+		{name: "proxy2", title: "TLS by way of a proxy, PROXY version 2", key: "tls", as: "tls", secure: true, proxy: 2},
 	}
 )
 
@@ -41,6 +44,14 @@ func (tr transport) broker() *broker {
 		return sharedMutual
 	}
 	return shared
+}
+
+// seen is the name of the transport that a client takes it for.
+func (tr transport) seen() string {
+	if tr.as != "" {
+		return tr.as
+	}
+	return tr.name
 }
 
 // network is what package net calls it.
@@ -54,7 +65,7 @@ func (tr transport) network() string {
 // over returns the versions with which a client is run over a transport.
 func (d driver) over(tr transport) []string {
 	switch {
-	case !slices.Contains(d.transports, tr.name):
+	case !slices.Contains(d.transports, tr.seen()):
 		return nil
 	case tr.everyVersion:
 		return d.versions
