@@ -438,6 +438,16 @@ func TestFailedAuthorizerRevokesNothing(t *testing.T) {
 		a = s.anna()
 		a.Accept(a.ExpectPublish("t", "x"))
 	})
+	onScene(t, "takeover", func(s *scene) {
+		a := s.anna()
+		a.Subscribe(packets.AtLeastOnce, "t")
+		s.fail(errors.New("the directory is down"))
+		_, ack := s.b.TryConnect(staying(s.version, "anna", "a"))
+		require.NotEqual(s, packets.Success, ack.Reason)
+		s.fail(nil)
+		s.publish("t", "x", 1)
+		a.Accept(a.ExpectPublish("t", "x")) // who was there has not been displaced
+	})
 	onScene(t, "live", func(s *scene) {
 		a := s.anna()
 		a.Subscribe(packets.AtLeastOnce, "t")
