@@ -31,7 +31,7 @@ func eachEngine(t *testing.T, o petrel.Options, test func(t *testing.T, b *broke
 func TestClientThatLeavesDuringASlowConnect(t *testing.T) {
 	for _, minds := range []bool{true, false} {
 		t.Run(fmt.Sprintf("the hook minds its context: %v", minds), func(t *testing.T) {
-			asked, ended, decide := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			asked, ended, decide := make(chan struct{}), make(chan struct{}, 1), make(chan struct{})
 			slow := petrel.AuthenticatorFunc(func(ctx context.Context, r *petrel.ConnectRequest) error {
 				if r.ClientID != "slow" {
 					return nil
@@ -40,7 +40,10 @@ func TestClientThatLeavesDuringASlowConnect(t *testing.T) {
 				<-ctx.Done()
 				ended <- struct{}{}
 				if !minds {
-					<-decide
+					select {
+					case <-decide:
+					case <-time.After(time.Minute): // the test has failed
+					}
 				}
 				return ctx.Err()
 			})

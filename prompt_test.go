@@ -88,7 +88,11 @@ func TestWhereAuthenticatorsAreAsked(t *testing.T) {
 		{"beside one at the listener", []petrel.Hook{prompt{admit, true}}, petrel.ListenerOptions{Admit: []petrel.ConnectionAuthorizer{served}}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := brokertest.New(t, petrel.Options{Hooks: c.hooks, Logger: silent()})
+			o := petrel.Options{Hooks: c.hooks, Logger: silent()}
+			if runtime.GOOS == "linux" {
+				o.Engine = petrel.LoopEngine
+			}
+			b := brokertest.New(t, o)
 			conn := dialMQTT(t, serveListener(t, b, c.door), brokertest.ID("c"))
 			require.Equal(t, c.onLoop && runtime.GOOS == "linux", asked.was("asked"))
 			require.NoError(t, conn.Close())

@@ -299,6 +299,7 @@ func TestWillBeforeSuccessor(t *testing.T) {
 	t.Run("displaced while it displaces", func(t *testing.T) {
 		inFakeTime(t, petrel.Options{Hooks: []petrel.Hook{slow}}, func(t *testing.T, b *brokertest.Broker) {
 			b.Connect(withWill(packets.V5, retained))
+			synctest.Wait() // it is not waited for: it has nothing more to say
 			start := time.Now()
 			second := b.Dial(packets.V5)
 			p := withWill(packets.V5, func(p *packets.Connect) { p.Will.Payload = []byte("never") })
