@@ -39,12 +39,15 @@ func (m *memory) over() int64 { return m.all.Load() - m.limit }
 // reserve counts n bytes more, and reports false if they are not within the
 // limit. Of a QoS above 0 they may be above it as far as others have to give way.
 func (m *memory) reserve(n int64, qos QoS) bool {
-	all := m.all.Add(n)
-	if all <= m.limit || qos > AtMostOnce && all-m.qos0.Load() <= m.limit {
-		return true
+	for {
+		all := m.all.Load()
+		if all+n > m.limit && (qos == AtMostOnce || all+n-m.qos0.Load() > m.limit) {
+			return false
+		}
+		if m.all.CompareAndSwap(all, all+n) {
+			return true
+		}
 	}
-	m.all.Add(-n)
-	return false
 }
 
 // spare reports whether n bytes more leave a quarter of the limit to what no store has.
@@ -52,9 +55,13 @@ func (m *memory) spare(n int64) bool { return m.all.Load()+n <= m.limit-m.limit/
 
 // grant counts up to n bytes more, as far as the limit has them, and returns how many.
 func (m *memory) grant(n int64) int64 {
-	over := min(max(m.all.Add(n)-m.limit, 0), n)
-	m.all.Add(-over)
-	return n - over
+	for {
+		all := m.all.Load()
+		granted := max(min(n, m.limit-all), 0)
+		if m.all.CompareAndSwap(all, all+granted) {
+			return granted
+		}
+	}
 }
 
 // add counts what there is whatever the limit.
