@@ -264,8 +264,13 @@ func (b *Broker) capExpiry(seconds uint32) uint32 {
 	return uint32(min((most+time.Second-1)/time.Second, neverExpires-1))
 }
 
-func addressOf(c *Client) slog.Value {
-	if a := c.conn.RemoteAddr(); a != nil {
+// addressOf is where the client comes from, for a log that may not want to know.
+func addressOf(c *Client) slog.LogValuer { return remote{c} }
+
+type remote struct{ *Client }
+
+func (r remote) LogValue() slog.Value {
+	if a := r.conn.RemoteAddr(); a != nil {
 		return slog.StringValue(a.String())
 	}
 	return slog.StringValue("")

@@ -3,7 +3,9 @@ package engine
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -66,7 +68,7 @@ func (a *rawAcceptor) Close() error { return errors.Join(a.file.Close(), a.liste
 // accept returns the next connection, nil and no error if there is none now.
 func (ls *loops) accept(listener int, local net.Addr) (*socket, error) {
 	for {
-		fd, peer, err := syscall.Accept4(listener, syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		fd, peer, err := accept(listener)
 		switch {
 		case errors.Is(err, syscall.EAGAIN):
 			return nil, nil
@@ -76,9 +78,17 @@ func (ls *loops) accept(listener int, local net.Addr) (*socket, error) {
 			return nil, err
 		}
 		s := ls.newSocket(fd, local)
-		s.peer = addrPort(peer)
+		s.peer = peer
 		return s, nil
 	}
+}
+
+func addrPort6(addr [16]byte, port uint16, zone uint32) netip.AddrPort {
+	ip := netip.AddrFrom16(addr).Unmap()
+	if zone != 0 {
+		ip = ip.WithZone(strconv.FormatUint(uint64(zone), 10))
+	}
+	return netip.AddrPortFrom(ip, port)
 }
 
 // prepare sets on a TCP listener what its connections inherit: no delay of small

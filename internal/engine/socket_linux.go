@@ -3,7 +3,6 @@ package engine
 import (
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -74,25 +73,11 @@ func (s *socket) LocalAddr() net.Addr {
 	if s.closed {
 		return s.local
 	}
-	name, err := syscall.Getsockname(s.fd)
+	local, err := addressOf(s.fd)
 	if err != nil {
 		return s.local
 	}
-	return net.TCPAddrFromAddrPort(addrPort(name))
-}
-
-func addrPort(name syscall.Sockaddr) netip.AddrPort {
-	switch a := name.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
-	case *syscall.SockaddrInet6:
-		ip := netip.AddrFrom16(a.Addr).Unmap()
-		if a.ZoneId != 0 {
-			ip = ip.WithZone(strconv.FormatUint(uint64(a.ZoneId), 10))
-		}
-		return netip.AddrPortFrom(ip, uint16(a.Port))
-	}
-	return netip.AddrPort{}
+	return net.TCPAddrFromAddrPort(local)
 }
 
 func (s *socket) Start(h Handler) {
@@ -128,7 +113,7 @@ func (s *socket) watchLocked() {
 		op = syscall.EPOLL_CTL_DEL
 	}
 	s.watched = want
-	if syscall.EpollCtl(s.loop.epoll, op, s.fd, &syscall.EpollEvent{Events: want, Fd: int32(s.fd)}) != nil {
+	if epollCtl(s.loop.epoll, op, s.fd, &syscall.EpollEvent{Events: want, Fd: int32(s.fd)}) != nil {
 		s.Interrupt() // it would never be heard of again
 	}
 }
@@ -392,7 +377,7 @@ func (s *socket) Close(patience time.Duration) {
 	if !s.closed {
 		s.closed = true
 		s.loop.loops.table.put(s.fd, nil)
-		syscall.Close(s.fd)
+		closeSocket(s.fd)
 	}
 }
 

@@ -21,3 +21,9 @@ func write(fd int, v net.Buffers) (n, buffers int, err error) {
 func epollReady(epoll int, events []syscall.EpollEvent) (int, error) {
 	return syscall.EpollWait(epoll, events, 0)
 }
+
+func epollCtl(epoll, op, fd int, event *syscall.EpollEvent) error {
+	return syscall.EpollCtl(epoll, op, fd, event)
+}
+
+func closeSocket(fd int) error { return syscall.Close(fd) }
