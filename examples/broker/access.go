@@ -75,7 +75,9 @@ func (a *access) readRights(c *config) (err error) {
 	if c.acl == "" {
 		return nil
 	}
-	a.rights, err = auth.NewACLFile(c.acl)
+	if a.rights, err = auth.NewACLFile(c.acl); err == nil {
+		a.rights.GrantSubscriptions = c.grantAll
+	}
 	return a.read(a.rights, err)
 }
 
@@ -164,7 +166,7 @@ func (a *access) warn(log *slog.Logger) {
 		log.Warn("the key set has no keys: no token is accepted")
 	}
 	if a.rights != nil && a.rights.Rules() == 0 {
-		log.Warn("the ACL file has no rules: nobody may publish or subscribe")
+		log.Warn("the ACL file has no rules: nobody may publish or receive anything")
 	}
 }
 

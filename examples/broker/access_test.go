@@ -127,6 +127,21 @@ func TestEmptyFilesDenyAndSaySo(t *testing.T) {
 	assert.Equal(t, packets.NotAuthorized, anonymous.PublishWith(packets.Publish{Topic: []byte("a"), QoS: 1}))
 }
 
+func TestGrantSubscriptions(t *testing.T) {
+	for key, want := range map[string]packets.ReasonCode{"": packets.NotAuthorized, `, "grantSubscriptions": true`: packets.GrantedQoS0} {
+		dir := t.TempDir()
+		save(t, dir, "acl", "topic readwrite home/#\n")
+		save(t, dir, "petrel.json", `{"listeners": {"tcp": ["127.0.0.1:0"], "ws": []}, "authentication": {"aclFile": "acl"`+key+`}}`)
+		p := start(t, "-config", filepath.Join(dir, "petrel.json"))
+		c, code := login(t, dial(t, p.said(fmt.Sprintf(listening, "tcp"))), "", "")
+		require.Equal(t, packets.Success, code)
+		filters := packets.Subscriptions{}.Append(packets.Subscription{Filter: []byte("home/+")}).Append(packets.Subscription{Filter: []byte("office/+")})
+		assert.Equal(t, []packets.ReasonCode{packets.GrantedQoS0, want}, c.SubscribeWith(packets.Subscribe{Subscriptions: filters}), key)
+		c.Send(&packets.Publish{Topic: []byte("home/light"), Payload: []byte("on")})
+		c.ExpectPublish("home/light", "on")
+	}
+}
+
 func TestCheckConfig(t *testing.T) {
 	dir, config := site(t)
 	check := func() (string, error) {

@@ -31,6 +31,7 @@ type config struct {
 	peerUserName    peerUserName
 	passwords       string // file
 	acl             string // file
+	grantAll        bool   // subscriptions, also to what the ACL file does not let the client read
 	scram           scramFiles
 	jwt             tokens
 	site            site           // authentication.http

@@ -81,7 +81,7 @@ func TestFile(t *testing.T) {
 	name := write(t, `{
 		"listeners": {"tcp": ["127.0.0.1:1", "127.0.0.1:2"], "ws": []},
 		"websocket": {"origins": ["https://app.example.com"], "trustedProxies": ["10.1.0.0/24"], "proxyHeader": "Forwarded"},
-		"authentication": {"anonymous": "any", "passwordFile": "passwords", "aclFile": "/etc/acl"},
+		"authentication": {"anonymous": "any", "passwordFile": "passwords", "aclFile": "/etc/acl", "grantSubscriptions": true},
 		"data": {"directory": "data", "sync": "1s"},
 		"log": "warn",
 		"limits": {"maximumConnections": 100, "connectTimeout": "3s", "queueBytes": -1, "memoryLimit": 1073741824}
@@ -100,6 +100,7 @@ func TestFile(t *testing.T) {
 	want.anonymous = anybody
 	want.passwords = filepath.Join(filepath.Dir(name), "passwords")
 	want.acl = "/etc/acl"
+	want.grantAll = true
 	want.data = filepath.Join(filepath.Dir(name), "data")
 	want.sync = syncPolicy(time.Second)
 	want.log = slog.LevelWarn

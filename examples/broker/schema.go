@@ -41,6 +41,7 @@ func (c *config) keys() keys {
 			"anonymous":          &c.anonymous,
 			"passwordFile":       &c.passwords,
 			"aclFile":            &c.acl,
+			"grantSubscriptions": &c.grantAll,
 			"certificateName":    &c.certificateName,
 			"outliveCertificate": &c.outlive,
 			"peerUserName":       &c.peerUserName,

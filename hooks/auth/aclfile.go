@@ -42,12 +42,20 @@ var _ petrel.Authorizer = (*ACLFile)(nil)
 // may read some topic that the filter matches, unless one line denies them all.
 // Where one line allows all of them and none denies some, deliveries cost nothing;
 // otherwise each message is checked before it is delivered, also where only several
-// lines together allow them all.
+// lines together allow them all. mosquitto grants each SUBSCRIBE instead: see
+// GrantSubscriptions.
 type ACLFile struct {
 	// CheckAll has every delivery checked, also where the client may read all
 	// that its filter matches: a Reload then takes rights away from subscriptions
 	// that exist by itself. Set it before the broker starts.
 	CheckAll bool
+
+	// GrantSubscriptions has every SUBSCRIBE granted, as mosquitto does: clients
+	// that subscribe to more than they may read are not told so by their SUBACK, and
+	// each message is checked before it is delivered. Without it, a filter that
+	// matches nothing the client may read is refused with 0x87, or 0x80 before
+	// MQTT 5.0. Set it before the broker starts.
+	GrantSubscriptions bool
 
 	path   string
 	reload sync.Mutex // makes one step of reading and replacing
@@ -106,10 +114,13 @@ func (f *ACLFile) decide(s subject, r *petrel.AccessRequest) error {
 	if rules == nil {
 		return packets.NotAuthorized
 	}
-	if err := rules.decide(s, r); err != nil {
+	err := rules.decide(s, r)
+	switch {
+	case r.Action != petrel.Subscribe:
 		return err
-	}
-	if f.CheckAll && r.Action == petrel.Subscribe {
+	case err != nil && !f.GrantSubscriptions:
+		return err
+	case err != nil || f.CheckAll:
 		r.CheckDeliveries = true
 	}
 	return nil

@@ -271,6 +271,36 @@ func TestACLFileCheckDeliveries(t *testing.T) {
 	assert.Equal(t, "yes", answer(t, f, "c", "", receive, "a/b"))
 }
 
+func TestACLFileGrantSubscriptions(t *testing.T) {
+	f := aclFile(t, "topic readwrite a/#", "topic deny a/safe", "topic write out")
+	f.GrantSubscriptions = true
+	for _, tc := range []struct {
+		name   string
+		action petrel.Action
+		topic  string
+		want   string
+	}{
+		{"inside a right", subscribe, "a/+/c", "yes"},
+		{"wider than all rights", subscribe, "#", "checked"},
+		{"a denial in it", subscribe, "a/+", "checked"},
+		{"beside all rights", subscribe, "b", "checked"},
+		{"what is denied", subscribe, "a/safe", "checked"},
+		{"what may only be written", subscribe, "out", "checked"},
+		{"$SYS", subscribe, "$SYS/#", "checked"},
+		{"to receive what may be read", receive, "a/b", "yes"},
+		{"to receive what is denied", receive, "a/safe", "no"},
+		{"to receive what no line allows", receive, "b", "no"},
+		{"to publish what may be written", publish, "out", "yes"},
+		{"to publish what no line allows", publish, "b", "no"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			assert.Equal(t, tc.want, answer(t, f, "c", "", tc.action, tc.topic))
+		})
+	}
+	f.CheckAll = true
+	assert.Equal(t, "checked", answer(t, f, "c", "", subscribe, "a/+/c"))
+}
+
 func TestACLFileLines(t *testing.T) {
 	const (
 		keyword = "1: the line begins with none of \"user\", \"topic\" and \"pattern\""

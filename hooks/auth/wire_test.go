@@ -169,6 +169,50 @@ func TestACLFileSubscribeOnTheWire(t *testing.T) {
 	})
 }
 
+// Every filter is granted, and nothing is delivered that may not be read: retained,
+// live or queued. The other member of a shared subscription gets all of it instead.
+func TestACLFileGrantSubscriptionsOnTheWire(t *testing.T) {
+	brokertest.EachVersion(t, func(t *testing.T, v packets.Version) {
+		f := aclFile(t, "user alice", "topic #", "user bob", "topic read home/#", "topic deny home/safe/#")
+		f.GrantSubscriptions = true
+		b := guarded(t, f)
+		alice, member := b.Connect(as(v, "a", "alice")), b.Connect(as(v, "m", "alice"))
+		member.Subscribe(packets.AtMostOnce, "$share/g/office/+")
+		send := func(payload string) {
+			for _, topic := range []string{"home/safe/door", "office/light", "home/light"} {
+				alice.PublishWith(packets.Publish{Topic: []byte(topic), Payload: []byte(payload), QoS: packets.AtLeastOnce, Retain: true})
+			}
+			member.ExpectPublish("office/light", payload)
+		}
+		send("retained")
+		p := as(v, "b", "bob")
+		p.CleanStart, p.SessionExpiryInterval = false, 3600
+		bob := b.Connect(p)
+		var filters packets.Subscriptions
+		for _, filter := range []string{"office/#", "home/safe/door", "$SYS/#", "home/+", "#", "$share/g/office/+"} {
+			filters = filters.Append(packets.Subscription{Filter: []byte(filter), QoS: packets.AtLeastOnce})
+		}
+		for _, code := range bob.SubscribeWith(packets.Subscribe{Subscriptions: filters}) {
+			assert.Equal(t, packets.GrantedQoS1, code)
+		}
+		expect := func(payload string) { bob.Accept(bob.ExpectPublish("home/light", payload)) }
+		expect("retained")
+		expect("retained") // as # matches it too
+		bob.ExpectNothing()
+
+		for range 3 {
+			send("live")
+			expect("live")
+			bob.ExpectNothing()
+		}
+		bob.Drop()
+		send("queued")
+		bob = b.Connect(p)
+		expect("queued")
+		bob.ExpectNothing()
+	})
+}
+
 func TestACLFileSharedSubscriptionOnTheWire(t *testing.T) {
 	b := guarded(t, aclFile(t, "user alice", "topic #", "user bob", "topic read home/#", "topic deny home/safe/#"))
 	alice, bob := b.Connect(as(packets.V5, "a", "alice")), b.Connect(as(packets.V5, "b", "bob"))
