@@ -9,8 +9,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -84,14 +86,36 @@ func (p *Process) Stop() {
 	}
 }
 
-// FreeAddress returns an address of this machine that nobody listens on.
+// lowestPort is where a broker may listen at the lowest.
+const lowestPort = 10_000
+
+// FreeAddress returns an address of this machine that nobody listens on. Its port is
+// not one that connections are made from: some thousands of those, closed a moment
+// ago, would be in the way of a broker that does not set SO_REUSEADDR.
 func FreeAddress() (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("find a free port: %w", err)
+	const tries = 100
+	to, err := firstPortOfConnections()
+	if err != nil || to <= lowestPort {
+		to = 32_768
 	}
-	defer func() { _ = l.Close() }()
-	return netip.ParseAddrPort(l.Addr().String())
+	for range tries {
+		port := lowestPort + rand.IntN(to-lowestPort)
+		l, listens := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err = listens; err == nil {
+			defer func() { _ = l.Close() }()
+			return netip.ParseAddrPort(l.Addr().String())
+		}
+	}
+	return netip.AddrPort{}, fmt.Errorf("find a free port: %w", err)
+}
+
+// firstPortOfConnections is the lowest port that the system gives to a connection.
+func firstPortOfConnections() (port int, err error) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err == nil {
+		_, err = fmt.Sscan(string(b), &port)
+	}
+	return port, err
 }
 
 // said keeps the last bytes that a process has written.

@@ -17,6 +17,16 @@ func TestStartSaysWhyAProgramDoesNotListen(t *testing.T) {
 	require.ErrorContains(t, err, "out of order")
 }
 
+func TestFreeAddressIsNotOneOfConnections(t *testing.T) {
+	first, err := firstPortOfConnections()
+	require.NoError(t, err)
+	for range 100 {
+		address, err := FreeAddress()
+		require.NoError(t, err)
+		require.True(t, int(address.Port()) < first || first <= lowestPort, "port %d, connections from %d", address.Port(), first)
+	}
+}
+
 func TestStopEndsTheProcess(t *testing.T) {
 	p, err := Start("/bin/sleep", []string{"60"})
 	require.NoError(t, err)
