@@ -85,7 +85,7 @@ func (c *Client) logEnd(cause error) {
 		level = slog.LevelDebug
 	}
 	if level == slog.LevelInfo && c.phase != connected {
-		if _, ok := c.broker.log.often.take(); !ok {
+		if _, ok := c.broker.log.often.Take(); !ok {
 			return // who is refused comes again, as often as it likes
 		}
 	}

@@ -86,13 +86,14 @@ func TestEveryModuleIsInTheWorkspace(t *testing.T) {
 // houseImports says what of the repository the packages of a directory, and of those
 // below it, may import. The longest directory decides.
 var houseImports = map[string][]string{
-	".":                  {"internal/engine", "packets", "topics"},
+	".":                  {"internal/engine", "internal/sample", "packets", "topics"},
 	"packets":            {},
 	"topics":             {},
-	"listeners":          {},
+	"listeners":          {"internal/sample"},
 	"internal/engine":    {},
+	"internal/sample":    {},
 	"hooks":              {".", "packets", "topics"},
-	"hooks/httpauth":     {".", "hooks/auth", "packets"},
+	"hooks/httpauth":     {".", "hooks/auth", "internal/sample", "packets"},
 	"conformance":        {},
 	"conformance/report": {"conformance"},
 	"hostile":            {},

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/petrelmq/petrel/internal/sample"
 )
 
 // WebSocketOptions configures a [WebSocket]. The zero value is ready to use.
@@ -115,7 +117,7 @@ func (o WebSocketOptions) Validate() error {
 type WebSocket struct {
 	opts    WebSocketOptions
 	origins []origin // parsed; empty means the request's own
-	log     sampler
+	log     sample.Sampler
 	conns   chan net.Conn
 	close   sync.Once
 	done    chan struct{}

@@ -3,8 +3,6 @@ package listeners
 import (
 	"log/slog"
 	"net/http"
-	"sync"
-	"time"
 )
 
 // logRefusal tells why a request was not upgraded. What the client chose is cut
@@ -17,7 +15,7 @@ func (s *WebSocket) logRefusal(r *http.Request, status int, reason string) {
 	if !s.opts.Logger.Enabled(r.Context(), level) {
 		return
 	}
-	leftOut, ok := s.log.take()
+	leftOut, ok := s.log.Take()
 	if !ok {
 		return
 	}
@@ -32,30 +30,4 @@ func clip(s string) string {
 		return s[:most] + "..."
 	}
 	return s
-}
-
-// sampler lets a few lines a second pass, so that no client can fill a disk.
-type sampler struct {
-	mu      sync.Mutex
-	second  time.Time // that is being counted
-	passed  int
-	leftOut int // since the last line that passed
-}
-
-const linesPerSecond = 20
-
-// take reports whether a line may be written, and how many were not before it.
-func (s *sampler) take() (leftOut int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.second) >= time.Second {
-		s.second, s.passed = now, 0
-	}
-	if s.passed >= linesPerSecond {
-		s.leftOut++
-		return 0, false
-	}
-	s.passed++
-	leftOut, s.leftOut = s.leftOut, 0
-	return leftOut, true
 }

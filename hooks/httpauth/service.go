@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/petrelmq/petrel"
+	"github.com/petrelmq/petrel/internal/sample"
 )
 
 // Service is a web service of the host that is asked who may connect, and who may
@@ -22,7 +23,7 @@ type Service struct {
 	turns   chan struct{} // holds one value for each question that the service has
 	waiting atomic.Int64  // for a turn
 	count   counters
-	log     sampler
+	log     sample.Sampler
 	breaker breaker
 
 	mu      sync.Mutex // guards what follows; not held while the service is asked
@@ -42,7 +43,7 @@ func New(o Options) (*Service, error) {
 		o: o, client: o.asker(), turns: make(chan struct{}, o.MaximumConcurrent),
 		allowed: newTable(o.CacheEntries), denied: newTable(o.CacheEntries),
 		flights: make(map[key]*flight), ledger: ledger{of: make(map[string]uint64)},
-		breaker: breaker{after: o.PauseAfter, pause: o.PauseFor},
+		breaker: breaker{after: o.PauseAfter, pause: o.PauseFor}, log: sample.Sampler{Most: 1},
 	}
 	rand.Read(s.secret[:])
 	s.o.Token = nil
