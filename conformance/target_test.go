@@ -125,9 +125,9 @@ func TestRealTime(t *testing.T) {
 	}
 }
 
-// Skip ends a test that a broker of somebody else, or a mutated one, is not fit for.
+// Unfit ends a test that a broker of somebody else, or a mutated one, is not fit for.
 // Petrel has to be.
-func (t *T) Skip(args ...any) {
+func (t *T) Unfit(args ...any) {
 	t.Helper()
 	if *targetFlag == "" && *mutationFlag == "" {
 		t.Fatal(args...)
@@ -140,7 +140,7 @@ func (t *T) Skip(args ...any) {
 func (t *T) With(o petrel.Options) {
 	t.Helper()
 	if *targetFlag != "" {
-		t.Skip("needs ", describe(o))
+		t.Unfit("needs ", describe(o))
 	}
 	if !slices.ContainsFunc(o.Hooks, func(h petrel.Hook) bool {
 		_, plain := h.(petrel.Authenticator)

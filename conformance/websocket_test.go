@@ -24,7 +24,7 @@ func webSocketURL(t *T) string {
 	t.Helper()
 	if *targetFlag != "" {
 		if *webSocketFlag == "" {
-			t.Skip("needs -ws")
+			t.Unfit("needs -ws")
 		}
 		return *webSocketFlag
 	}
