@@ -385,7 +385,7 @@ func TestStats(t *testing.T) {
 		puback := brokertest.Expect[*packets.Puback](c)
 		s := b.Stats()
 		require.Equal(t, petrel.Stats{
-			Uptime: s.Uptime, ClientsConnected: 1, ClientsMaximum: 1, Sessions: 1, Connects: 1, Subscriptions: 2, SharedSubscription: 1, SharedGroups: 1,
+			Uptime: s.Uptime, ClientsConnected: 1, ClientsMaximum: 1, Sessions: 1, ConnectionsOpened: 1, Connects: 1, Subscriptions: 2, SharedSubscription: 1, SharedGroups: 1,
 			MessageBytes: 6, PacketsReceived: 3, PacketsSent: 4, BytesReceived: wireSize(t, &connect, &sub, &publish),
 			BytesSent:       wireSize(t, ack, suback, delivered, puback),
 			PublishReceived: 1, PublishSent: 1, PublishBytesReceived: 5, PublishBytesSent: 5,

@@ -275,6 +275,23 @@ func TestReadmeHasTheDefaultsOfTheCode(t *testing.T) {
 	}
 }
 
+func TestReadmeNamesTheTopicsOfSys(t *testing.T) {
+	_, table, found := strings.Cut(readText(t, "README.md"), "\n### `$SYS`\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n### ")
+	var names []string
+	for _, cell := range regexp.MustCompile("(?m)^\\| (`[^|]+) \\|").FindAllStringSubmatch(table, -1) {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cell[1], -1) {
+			if load, average := strings.CutSuffix(name[1], "/+"); average {
+				names = append(names, load+"/1min", load+"/5min", load+"/15min")
+			} else {
+				names = append(names, name[1])
+			}
+		}
+	}
+	require.ElementsMatch(t, sysNames(), names)
+}
+
 // Which client was run over which transport is said twice; the tests in interop
 // hold their README.md to what they run.
 func TestReadmeHasTheMatrixOfInterop(t *testing.T) {

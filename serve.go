@@ -125,6 +125,7 @@ func (a awaited) Ended(err error, aside func(func())) {
 func (b *Broker) admit(conn engine.Conn, d *door) (*Client, error) {
 	c := newClient(b, conn)
 	c.door = d
+	b.stats.opened.Add(1)
 	err := b.countIn(c)
 	if c.surplus != 0 {
 		b.limitReached(b.ctx, &LimitEvent{Limit: c.surplus, Client: c})

@@ -26,6 +26,7 @@ type stats struct {
 
 	connected     atomic.Int64
 	mostConnected atomic.Int64
+	opened        atomic.Uint64
 	connects      atomic.Uint64
 	takenOver     atomic.Uint64
 	expired       atomic.Uint64
@@ -78,6 +79,7 @@ type Stats struct {
 	ClientsMaximum     int // the most at one time
 	Sessions           int // now, of connected clients and of others
 	SessionsExpired    uint64
+	ConnectionsOpened  uint64 // connections that came, whether a CONNECT did or not
 	Connects           uint64 // accepted
 	TakenOver          uint64 // connections displaced by another with the same client identifier
 	Subscriptions      int    // now, shared ones included
@@ -115,6 +117,7 @@ func (b *Broker) Stats() Stats {
 		ClientsMaximum:     int(s.mostConnected.Load()),
 		Sessions:           int(b.directory.count.Load()),
 		SessionsExpired:    s.expired.Load(),
+		ConnectionsOpened:  s.opened.Load(),
 		Connects:           s.connects.Load(),
 		TakenOver:          s.takenOver.Load(),
 		Subscriptions:      b.tree.Len(),

@@ -20,6 +20,7 @@ type sys struct {
 	sent   map[string]string
 	loads  []load
 	last   instant
+	heap   uint64 // the most bytes in a round
 }
 
 // load is the moving averages of a counter: how much it grows per minute, over
@@ -45,6 +46,7 @@ func (y *sys) init(b *Broker) {
 		{topic: "bytes/received", read: func(s *Stats) uint64 { return s.BytesReceived }},
 		{topic: "bytes/sent", read: func(s *Stats) uint64 { return s.BytesSent }},
 		{topic: "connections", read: func(s *Stats) uint64 { return s.Connects }},
+		{topic: "sockets", read: func(s *Stats) uint64 { return s.ConnectionsOpened }},
 	}
 	if b.opts.SysInterval != forever && !b.opts.DisableRetain {
 		b.alarms.set(&y.alarm, y, b.alarms.now())
@@ -89,8 +91,11 @@ func (y *sys) publish(now instant) {
 	number("subscriptions/count", uint64(s.Subscriptions))
 	number("shared_subscriptions/count", uint64(s.SharedSubscription))
 	number("retained messages/count", uint64(s.Retained))
-	number("store/messages/bytes", uint64(max(s.MessageBytes, 0)))
-	number("heap/current", heapBytes())
+	y.messages(number, &s)
+	heap := heapBytes()
+	y.heap = max(y.heap, heap)
+	number("heap/current", heap)
+	number("heap/maximum", y.heap)
 	y.putLoads(put, &s, now)
 }
 
@@ -103,6 +108,28 @@ func (y *sys) clients(number func(string, uint64), s *Stats) {
 	number("clients/inactive", uint64(offline))
 	number("clients/maximum", uint64(s.ClientsMaximum))
 	number("clients/expired", s.SessionsExpired)
+}
+
+// messages asks each session what it holds: a counter of it would be one more thing
+// that all deliveries share.
+func (y *sys) messages(number func(string, uint64), s *Stats) {
+	stored, inflight := s.Retained, 0
+	for session := range y.broker.directory.all() {
+		queued, sent := session.held()
+		stored += queued + sent
+		inflight += sent
+	}
+	number("messages/stored", uint64(stored))
+	number("messages/inflight", uint64(inflight))
+	number("store/messages/count", uint64(stored))
+	number("store/messages/bytes", uint64(max(s.MessageBytes, 0)))
+}
+
+// held is how many messages wait for the client, and how many are on their way to it.
+func (s *session) held() (queued, inflight int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue.messages(), int(s.flights.n)
 }
 
 func (y *sys) putLoads(put func(topic, value string), s *Stats, now instant) {

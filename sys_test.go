@@ -3,6 +3,7 @@ package petrel_test
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,14 +21,14 @@ import (
 // sysNames are all topics below $SYS/broker.
 func sysNames() []string {
 	names := []string{
-		"version", "uptime", "heap/current", "store/messages/bytes",
+		"version", "uptime", "heap/current", "heap/maximum", "store/messages/count", "store/messages/bytes", "messages/stored", "messages/inflight",
 		"clients/total", "clients/connected", "clients/active", "clients/disconnected", "clients/inactive", "clients/maximum", "clients/expired",
 		"messages/received", "messages/sent", "bytes/received", "bytes/sent",
 		"publish/messages/received", "publish/messages/sent", "publish/messages/dropped", "publish/bytes/received", "publish/bytes/sent",
 		"subscriptions/count", "shared_subscriptions/count", "retained messages/count",
 	}
 	for _, load := range []string{
-		"messages/received", "messages/sent", "publish/received", "publish/sent", "publish/dropped", "bytes/received", "bytes/sent", "connections",
+		"messages/received", "messages/sent", "publish/received", "publish/sent", "publish/dropped", "bytes/received", "bytes/sent", "connections", "sockets",
 	} {
 		for _, minutes := range []int{1, 5, 15} {
 			names = append(names, fmt.Sprintf("load/%s/%dmin", load, minutes))
@@ -123,6 +124,84 @@ func TestSysValuesAreThoseOfStats(t *testing.T) {
 			require.Equal(t, fmt.Sprint(want), values[name], name)
 		}
 		require.Equal(t, fmt.Sprintf("%d seconds", int((s.Uptime-100*time.Millisecond).Seconds())), values["uptime"])
+	})
+}
+
+// What sessions hold is counted from what they hold, in the store as in memory.
+func TestSysCountsTheMessagesOfSessions(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(petrel.Options{Logger: silent(), SysInterval: 10 * time.Second, MemoryLimit: 1 << 20})
+		const queued, inflight = 3000, 2 // of which a part leaves memory
+		away := b.Connect(brokertest.Durable("away"))
+		away.Subscribe(packets.AtLeastOnce, "a")
+		away.Drop()
+		p := b.Connect(brokertest.ID("p"))
+		slow := b.Connect(brokertest.Durable("slow"))
+		slow.Subscribe(packets.ExactlyOnce, "b")
+		var open []*packets.Publish
+		for qos := packets.AtMostOnce; qos <= packets.ExactlyOnce; qos++ {
+			p.Publish("b", "x", qos)
+			open = append(open, slow.ExpectPublish("b", "x"))
+		}
+		for range queued {
+			p.Publish("a", strings.Repeat("x", 500), packets.AtLeastOnce)
+		}
+		check := func(queued, inflight int) {
+			t.Helper()
+			nextSys()
+			values := sysValues(b)
+			all := fmt.Sprint(queued + inflight + b.Stats().Retained)
+			require.Equal(t, []string{all, all, fmt.Sprint(inflight)}, []string{values["store/messages/count"], values["messages/stored"], values["messages/inflight"]})
+		}
+		nextSys() // which retains what is below $SYS
+		require.Less(t, b.Stats().MessageBytes, int64(queued*500), "some are in the store only")
+		check(queued, inflight)
+		for _, publish := range open[1:] {
+			slow.Accept(publish)
+		}
+		check(queued, 0)
+		b.Connect(packets.Connect{ClientID: []byte("away"), CleanStart: true})
+		check(0, 0)
+	})
+}
+
+func TestSysHeapMaximumIsTheMostThatWasSeen(t *testing.T) {
+	sysBroker(t, func(t *testing.T, b *brokertest.Broker) {
+		heap := func(name string) int {
+			n, err := strconv.Atoi(sysValues(b)["heap/"+name])
+			require.NoError(t, err)
+			return n
+		}
+		runtime.GC()
+		nextSys()
+		most := heap("current")
+		ballast := make([]byte, 64<<20)
+		nextSys()
+		require.GreaterOrEqual(t, heap("maximum"), most+len(ballast)/2)
+		most = heap("maximum")
+		runtime.KeepAlive(ballast)
+		runtime.GC()
+		nextSys()
+		require.Less(t, heap("current"), most)
+		require.Equal(t, most, heap("maximum"))
+	})
+}
+
+// A connection counts when it comes, with a CONNECT that is accepted or without.
+func TestSysLoadOfSockets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := brokertest.New(t, petrel.Options{SysInterval: time.Minute, ConnectTimeout: time.Second})
+		defer b.Close()
+		time.Sleep(time.Second) // the first round has been
+		b.Connect(brokertest.ID("c"))
+		for range 3 {
+			b.Dial(packets.V5)
+		}
+		time.Sleep(time.Minute)
+		values, weight := sysValues(b), 1-math.Exp(-1)
+		require.Equal(t, uint64(4), b.Stats().ConnectionsOpened)
+		require.Equal(t, fmt.Sprintf("%.2f", weight), values["load/connections/1min"])
+		require.Equal(t, fmt.Sprintf("%.2f", 4*weight), values["load/sockets/1min"])
 	})
 }
 
