@@ -500,6 +500,7 @@ func TestTakeoverIsNotHeldUp(t *testing.T) {
 		old.Subscribe(packets.AtMostOnce, "t")
 		old.Stall()
 		b.Connect(brokertest.ID("pub")).Publish("t", strings.Repeat("x", 1<<20), packets.AtMostOnce)
+		synctest.Wait() // the successor hears out what its predecessor has sent
 		start := time.Now()
 		b.Connect(attempt{packets.V5, false, 100}.connect()).ExpectNothing()
 		require.Zero(t, time.Since(start), "the successor waits for a socket that is full")
