@@ -21,6 +21,13 @@ func serveListener(t testing.TB, b *brokertest.Broker, o petrel.ListenerOptions)
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	serveOn(t, b, l, o)
+	return l.Addr().String()
+}
+
+// serveOn serves a listener until the test ends.
+func serveOn(t testing.TB, b *brokertest.Broker, l net.Listener, o petrel.ListenerOptions) {
+	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := b.ServeListener(l, o); err != petrel.ErrBrokerClosed {
@@ -33,7 +40,6 @@ func serveListener(t testing.TB, b *brokertest.Broker, o petrel.ListenerOptions)
 		}
 		wg.Wait()
 	})
-	return l.Addr().String()
 }
 
 // dialTo opens a connection to addr on which nothing has been sent.

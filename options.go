@@ -39,9 +39,12 @@ type Options struct {
 	// devices wait for CONNACK no longer than 4; negative means no limit.
 	//
 	// A client that leaves while its CONNECT is being decided, with nothing sent
-	// behind it, ends the context of the hook and frees its connection: over plain
-	// TCP and Unix sockets within a quarter of a second, over others, whose layers
-	// may hold what it has sent, when the hook has decided or its time is over.
+	// behind it, ends the context of the hook and frees its connection within a
+	// quarter of a second, over TLS and WebSocket too. It is noticed only when the
+	// hook has decided, or its time is over, on Windows, and of a connection of the
+	// host's own in which no method NetConn leads to a TCP or Unix connection; one
+	// in which it does has to go on after a read deadline that has passed, as
+	// net.Conn asks for.
 	HookTimeout time.Duration
 
 	// MaximumPacketSize is the largest packet a client may send after CONNECT,

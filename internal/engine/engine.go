@@ -72,8 +72,11 @@ type Conn interface {
 	Start(h Handler)
 
 	// Gone reports whether the peer has closed the connection and nothing that it
-	// has said is left to be read. It does not wait. Nothing but a bare socket knows:
-	// others may hold what they have read, and say no. The caller has the turn.
+	// has said is left to be read. The caller has the turn. A bare socket does not
+	// wait. Another connection is read from, for goneWithin at most, when the socket
+	// below it has something: it must bear that a read deadline passes. It knows
+	// nothing, and says no, before it was read from first, and if no socket of
+	// package net is found below it by NetConn.
 	Gone() bool
 
 	// CatchUp returns when the Handler has been given what the peer has sent until

@@ -22,26 +22,38 @@ func (s *Stream) fill(in *input) error {
 	// read must not wait for a peer that has said all it wants to say: it is left
 	// out when the byte may be the last of a packet.
 	in.rest()
-	one := s.wait.one[:]
-	s.reader.Store(waiting)
-	n, err := s.Read(one)
-	s.reader.Store(working)
-	if n == 0 {
-		if err == nil {
-			err = io.ErrNoProgress
-		}
+	if err := s.readOne(); err != nil {
 		return err
 	}
 	begun := len(in.bytes())
 	in.reserve()
-	in.took(copy(in.room(), one))
+	in.took(copy(in.room(), s.ahead.b[:]))
+	s.ahead.held = false
 	if begun > 0 && len(in.b) >= in.need {
 		return nil
 	}
-	n, err = s.Read(in.room())
+	n, err := s.Read(in.room())
 	in.took(n)
 	if n > 0 {
 		err = nil // it comes again
+	}
+	return err
+}
+
+// readOne waits for a byte, unless one is held.
+func (s *Stream) readOne() error {
+	if s.ahead.held {
+		return nil
+	}
+	s.reader.Store(waiting)
+	n, err := s.Read(s.ahead.b[:])
+	s.reader.Store(working)
+	switch {
+	case n > 0: // an error comes again
+		s.ahead.begun, s.ahead.held = true, true
+		return nil
+	case err == nil:
+		return io.ErrNoProgress
 	}
 	return err
 }

@@ -12,9 +12,7 @@ import (
 // Elsewhere descriptors are not read from directly: connections take the plain path.
 const rawSupported = false
 
-type waitReader struct {
-	one [1]byte // where a plain connection waits
-}
+type waitReader struct{}
 
 func (*waitReader) init(syscall.RawConn, *atomic.Uint32) {}
 

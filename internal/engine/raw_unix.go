@@ -20,7 +20,6 @@ type waitReader struct {
 	in     *input
 	n      int
 	err    error
-	one    [1]byte // where a plain connection waits
 }
 
 func (r *waitReader) init(raw syscall.RawConn, reader *atomic.Uint32) {

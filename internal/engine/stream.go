@@ -16,7 +16,17 @@ type Stream struct {
 	raw    syscall.RawConn // nil where file descriptors are not to be had
 	try    tryWriter
 	wait   waitReader
+	ahead  ahead
 	reader atomic.Uint32
+
+	interrupted atomic.Bool
+}
+
+// ahead is the byte that a plain connection is waited for with.
+type ahead struct {
+	b     [1]byte
+	held  bool // it has come, and is not in the input yet
+	begun bool // one has come before: there is no handshake to be disturbed
 }
 
 // What the goroutine that reads does.
@@ -53,11 +63,44 @@ func (s *Stream) TryWrite(v net.Buffers) (int, error) {
 	return s.try.write(v)
 }
 
-func (s *Stream) Gone() bool { return s.raw != nil && rawGone(s.raw) }
+func (s *Stream) Gone() bool {
+	switch {
+	case s.raw != nil:
+		return rawGone(s.raw)
+	case !s.ahead.begun || s.ahead.held || !s.unread():
+		return false
+	}
+	// What has come may be the end, or the farewell of TLS or of WebSocket, and what
+	// lies between may hold more that was said before. Only a read tells.
+	defer s.unhurry()
+	if s.SetReadDeadline(time.Now().Add(goneWithin)) != nil {
+		return false
+	}
+	n, err := s.Read(s.ahead.b[:])
+	s.ahead.held = n > 0
+	return n == 0 && err != nil && !IsTimeout(err)
+}
 
-func (s *Stream) Interrupt() { s.SetReadDeadline(time.Unix(1, 0)) }
+// goneWithin is how long Gone may take if what has come is neither.
+const goneWithin = 10 * time.Millisecond
 
-func (s *Stream) Expire() { s.SetDeadline(time.Unix(1, 0)) }
+// unhurry lets reads wait again, unless the connection is to end.
+func (s *Stream) unhurry() {
+	s.SetReadDeadline(time.Time{})
+	if s.interrupted.Load() { // perhaps before this deadline
+		s.Interrupt()
+	}
+}
+
+func (s *Stream) Interrupt() {
+	s.interrupted.Store(true)
+	s.SetReadDeadline(time.Unix(1, 0))
+}
+
+func (s *Stream) Expire() {
+	s.interrupted.Store(true)
+	s.SetDeadline(time.Unix(1, 0))
+}
 
 func (s *Stream) Abort() { s.Conn.Close() }
 
