@@ -49,14 +49,25 @@ var pahoGo5 = driver{
 		return s
 	},
 	publish: func(t *testing.T, o options, m message) {
+		c, err := autopaho.NewConnection(context.Background(), pahoGo5Config(t, o))
+		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		c, err := autopaho.NewConnection(ctx, pahoGo5Config(t, o))
-		require.NoError(t, err)
 		require.NoError(t, c.AwaitConnection(ctx))
 		_, err = c.Publish(ctx, &paho.Publish{Topic: m.Topic, Payload: []byte(m.Payload), QoS: byte(m.QoS), Retain: m.Retain})
 		require.NoError(t, err)
-		require.NoError(t, c.Disconnect(ctx))
+		if m.QoS > 0 {
+			require.NoError(t, c.Disconnect(ctx))
+			return
+		}
+		// This client begins with a PINGREQ. If it closes its socket before it has read
+		// the PINGRESP, its system resets the connection, and gives up what it has not
+		// sent yet: a message that nobody acknowledges may be in that.
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			require.NoError(t, c.Disconnect(ctx))
+		})
 	},
 }
 
