@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/websocket"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/internal/brokertest"
@@ -29,10 +28,12 @@ var doors = map[string]struct {
 	"TLS": {opened: func(_ *testing.T, l net.Listener, server *tls.Config) net.Listener { return tls.NewListener(l, server) },
 		enter: func(_ *testing.T, socket net.Conn, client *tls.Config) net.Conn { return tls.Client(socket, client) }},
 	"WebSocket": {opened: func(t *testing.T, l net.Listener, _ *tls.Config) net.Listener { return onWebSocket(t, l, nil) },
-		enter: func(t *testing.T, socket net.Conn, _ *tls.Config) net.Conn { return webSocketOver(t, socket) }},
+		enter: func(t *testing.T, socket net.Conn, _ *tls.Config) net.Conn {
+			return brokertest.WebSocketOver(t, socket)
+		}},
 	"secure WebSocket": {opened: onWebSocket,
 		enter: func(t *testing.T, socket net.Conn, client *tls.Config) net.Conn {
-			return webSocketOver(t, tls.Client(socket, client))
+			return brokertest.WebSocketOver(t, tls.Client(socket, client))
 		}},
 }
 
@@ -42,16 +43,6 @@ func onWebSocket(t *testing.T, l net.Listener, server *tls.Config) net.Listener 
 	l, err := listeners.NewWebSocketListener(l, listeners.WebSocketOptions{TLSConfig: server, AllowAnyOrigin: true})
 	require.NoError(t, err)
 	return l
-}
-
-func webSocketOver(t *testing.T, conn net.Conn) net.Conn {
-	config, err := websocket.NewConfig("ws://broker/", "http://broker")
-	require.NoError(t, err)
-	config.Protocol = []string{"mqtt"}
-	c, err := websocket.NewClient(config, conn)
-	require.NoError(t, err)
-	c.PayloadType = websocket.BinaryFrame
-	return c
 }
 
 // entrance is a broker with one listener. Its serve is called once.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/net/websocket"
 
 	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/hooks/limit"
@@ -90,18 +89,6 @@ func connectBehind(t *testing.T, addr, source, id string) (*brokertest.Client, p
 	return c, brokertest.Expect[*packets.Connack](c).Reason
 }
 
-// webSocketOver makes a WebSocket of a connection.
-func webSocketOver(t *testing.T, conn net.Conn) net.Conn {
-	t.Helper()
-	config, err := websocket.NewConfig("ws://broker/", "http://broker")
-	require.NoError(t, err)
-	config.Protocol = []string{"mqtt"}
-	c, err := websocket.NewClient(config, conn)
-	require.NoError(t, err)
-	c.PayloadType = websocket.BinaryFrame
-	return c
-}
-
 // A ConnectionAuthorizer is asked about the client, not about its proxy, at every
 // stage and whatever the client speaks.
 func TestConnectionAuthorizerBehindAProxy(t *testing.T) {
@@ -126,9 +113,9 @@ func TestConnectionAuthorizerBehindAProxy(t *testing.T) {
 	}{
 		{"plain", nil, func(_ *testing.T, c net.Conn) net.Conn { return c }, behind("accepted", "authenticated")},
 		{"TLS", func(l net.Listener) net.Listener { return tls.NewListener(l, serverTLS) }, encrypted, behind("accepted", "secured", "authenticated")},
-		{"WebSocket", onWebSocket(nil), webSocketOver, behind("accepted", "authenticated")},
+		{"WebSocket", onWebSocket(nil), func(t *testing.T, c net.Conn) net.Conn { return brokertest.WebSocketOver(t, c) }, behind("accepted", "authenticated")},
 		{"WebSocket over TLS", onWebSocket(serverTLS),
-			func(t *testing.T, c net.Conn) net.Conn { return webSocketOver(t, encrypted(t, c)) }, behind("accepted", "authenticated")},
+			func(t *testing.T, c net.Conn) net.Conn { return brokertest.WebSocketOver(t, encrypted(t, c)) }, behind("accepted", "authenticated")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := &gate{banned: "192.0.2.66"}

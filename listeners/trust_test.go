@@ -122,7 +122,7 @@ func trusting(t *testing.T, d *deployment, version uint16, web bool) (*brokertes
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
 		conn := net.Conn(closing(t, tls.Client(dialTCP(t, plain.Addr().String()), config)))
 		if web {
-			return webSocketOver(t, conn)
+			return brokertest.WebSocketOver(t, conn)
 		}
 		return conn
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/petrelmq/petrel/internal/certtest"
@@ -111,14 +112,11 @@ func TestGone(t *testing.T) {
 			eachVisit(t, func(v *visit) { send(t, v.client, packet([]byte("here"))) }, func(v *visit) {
 				early = v.server.Gone()
 				leave(v)
-				for end := time.Now().Add(3 * time.Second); !noticed && time.Now().Before(end); time.Sleep(time.Millisecond) {
-					noticed = v.server.Gone()
-				}
+				noticed = assert.Eventually(t, v.server.Gone, 3*time.Second, time.Millisecond)
 			}, func(t *testing.T, v *visit) {
 				require.False(t, early, "it was there")
 				require.True(t, noticed)
 				require.Error(t, v.end(t))
-				noticed = false
 			})
 		})
 	}
