@@ -218,7 +218,7 @@ func (s *session) scrutinizeLocked(bt *batch) (open []question, moved []delivery
 	}
 	for _, f := range s.flights.ordered() {
 		if f.state == awaitAck && (f.unsent || s.client == nil) && refused(&f.delivery) {
-			s.withdrawLocked(bt, f)
+			s.withdrawLocked(bt, f, DropNotAuthorized)
 		}
 	}
 	for _, d := range s.queue.removeFunc(refused) {
@@ -236,11 +236,11 @@ func (s *session) scrutinizeLocked(bt *batch) (open []question, moved []delivery
 	return open, moved
 }
 
-// withdrawLocked gives up a message that was sent on an earlier connection and is
-// not sent again. The client may have the identifier of a QoS 2 message, and would
+// withdrawLocked drops a message that was sent on an earlier connection and is not
+// sent again. The client may have the identifier of a QoS 2 message, and would
 // take another one with it for the same: it has to release it.
-func (s *session) withdrawLocked(bt *batch, f *flight) {
-	bt.dropMessage(s.id, f.msg, f.qos, DropNotAuthorized)
+func (s *session) withdrawLocked(bt *batch, f *flight, reason DropReason) {
+	bt.dropMessage(s.id, f.msg, f.qos, reason)
 	if f.qos == AtLeastOnce {
 		s.finishLocked(bt, f)
 		return

@@ -326,8 +326,7 @@ func (s *session) sendAgainLocked(bt *batch, f *flight) {
 	head, idAt := bt.head(c, p, &t, true)
 	f.unsent = false
 	if len(head)+len(p.payload) > int(c.maximumPacket) {
-		bt.drop(s.id, p, f.qos, DropTooLarge)
-		s.finishLocked(bt, f)
+		s.withdrawLocked(bt, f, DropTooLarge)
 		return
 	}
 	s.quota--
