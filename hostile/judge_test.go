@@ -251,7 +251,7 @@ func (w *world) judgeOrder(p *peer, d *due) {
 		if e.note == d.note {
 			continue // one for each subscription, in any order
 		}
-		if e.stage == waiting && e.group == nil && e.replay == "" && !e.will && !e.optional && !e.lapsed(w.now()) {
+		if e.stage == waiting && e.group == nil && e.replay == "" && !e.will && !e.optional && !e.lapsed(w.now()) && p.takes(e) {
 			w.fail("%s was sent %s, which has overtaken %s", p, d, e)
 		}
 	}
@@ -281,6 +281,9 @@ func (w *world) judgePubrel(p *peer, m *packets.Pubrel) {
 		w.fail("%s has no session any more, and was sent PUBREL %d", p, m.PacketID)
 	}
 	for _, d := range a.dues {
+		if d.again && d.stage == waiting && d.qos == packets.ExactlyOnce && d.id == m.PacketID && !p.takes(d) {
+			d.stage = released // too large to be sent again
+		}
 		if d.stage == released && d.id == m.PacketID {
 			if d.rel = true; p.prompt {
 				w.complete(p, d)
@@ -298,6 +301,9 @@ func (w *world) judgePubrel(p *peer, m *packets.Pubrel) {
 // judgeRest finds what has not come although the broker is at rest.
 func (w *world) judgeRest(p *peer) {
 	_, err := p.receive()
+	if p.most > 0 && p.largest > p.most {
+		w.fail("%s was sent a packet of %d bytes, and takes %d", p, p.largest, p.most)
+	}
 	if p.gone != (err != nil) {
 		w.fail("the connection of %s has ended: %v (%v); want %v", p, err != nil, err, p.gone)
 	}
@@ -307,6 +313,7 @@ func (w *world) judgeRest(p *peer) {
 	if len(p.wants) > 0 {
 		w.fail("%s was not sent %v", p, p.wants)
 	}
+	w.discard(p)
 	a := p.owner
 	for _, d := range a.dues {
 		if d.stage == released && !d.rel {

@@ -155,7 +155,7 @@ func (w *world) route(n *note) (copies int) {
 	copies += w.routeToHost(n)
 	n.groups = len(groups)
 	for _, filter := range slices.Sorted(maps.Keys(groups)) {
-		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, excused: n.groups > 1 || w.mayVanish(filter, n)})
+		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, excused: n.groups > 1 || n.isLong() || w.mayVanish(filter, n)})
 		copies++
 	}
 	return copies

@@ -61,6 +61,7 @@ type greeting struct {
 	expiry   uint32
 	window   int
 	aliases  uint16
+	most     uint32 // Maximum Packet Size
 	prompt   bool
 	will     *note
 	delay    uint32
@@ -71,6 +72,9 @@ func (w *world) stepConnect(id string) {
 	g := greeting{
 		id: id, user: w.userOf(id), version: choose(c, packets.V5, packets.V5, packets.V311), clean: c.one(3),
 		expiry: choose[uint32](c, 3600, 0, 2, never), window: choose(c, 65535, 1, 2, 65535), aliases: choose[uint16](c, 0, 2), prompt: !c.one(2),
+	}
+	if c.one(2) {
+		g.most = tight
 	}
 	if c.one(3) {
 		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: packets.QoS(c.pick(3)), retain: c.one(4), will: true}
@@ -84,13 +88,13 @@ func (w *world) stepConnect(id string) {
 
 func (w *world) payload() string {
 	w.serial++
-	return fmt.Sprint("m", w.serial)
+	return fmt.Sprint("m", w.serial, w.padding())
 }
 
 // attach connects, and says what has to become of it.
 func (w *world) attach(g greeting) {
 	if g.version != packets.V5 {
-		g.window, g.aliases, g.delay, g.expiry = 65535, 0, 0, never
+		g.window, g.aliases, g.most, g.delay, g.expiry = 65535, 0, 0, 0, never
 		if g.clean {
 			g.expiry = 0
 		}
@@ -100,10 +104,10 @@ func (w *world) attach(g greeting) {
 	}
 	connect := packets.Connect{
 		Version: g.version, CleanStart: g.clean, ClientID: []byte(g.id), HasUserName: true, UserName: []byte(g.user),
-		SessionExpiryInterval: g.expiry, ReceiveMaximum: uint16(g.window), TopicAliasMaximum: g.aliases,
+		SessionExpiryInterval: g.expiry, ReceiveMaximum: uint16(g.window), TopicAliasMaximum: g.aliases, MaximumPacketSize: g.most,
 	}
-	said := fmt.Sprintf("%s connects as %s with %v, clean %v, expiry %d, receive maximum %d, aliases %d, prompt %v",
-		g.id, g.user, g.version, g.clean, g.expiry, g.window, g.aliases, g.prompt)
+	said := fmt.Sprintf("%s connects as %s with %v, clean %v, expiry %d, receive maximum %d, aliases %d, maximum packet size %d, prompt %v",
+		g.id, g.user, g.version, g.clean, g.expiry, g.window, g.aliases, g.most, g.prompt)
 	if g.will != nil {
 		connect.HasWill, connect.Will = true, packets.Will{
 			Topic: []byte(g.will.topic), Payload: []byte(g.will.payload), QoS: g.will.qos, Retain: g.will.retain, DelayInterval: g.delay,
@@ -113,7 +117,7 @@ func (w *world) attach(g greeting) {
 	w.note("%s", said)
 	p := w.dial(g.version)
 	p.prompt = g.prompt
-	p.window = min(g.window, w.o.window)
+	p.window, p.most, p.aliases = min(g.window, w.o.window), int(g.most), g.aliases > 0
 	want := answer{kind: packets.TypeConnack, codes: []packets.ReasonCode{packets.Success}}
 	old := w.accounts[g.id]
 	switch {

@@ -17,6 +17,8 @@ type peer struct {
 	version packets.Version
 	owner   *account // nil until CONNACK
 	window  int      // QoS 1 and 2 messages that the broker may have open
+	most    int      // Maximum Packet Size, 0 for none
+	aliases bool     // the broker may use topic aliases
 	prompt  bool     // it acknowledges at once
 	gone    bool     // the broker has to have ended it
 	taken   bool     // because another connection has its session
@@ -25,9 +27,10 @@ type peer struct {
 	learned map[uint16]string // topic aliases of the broker
 	told    map[uint16]string // topic aliases of the client
 
-	mu    sync.Mutex
-	inbox []packets.Packet
-	err   error // why nothing more comes
+	mu      sync.Mutex
+	inbox   []packets.Packet
+	largest int   // size of a packet that came
+	err     error // why nothing more comes
 }
 
 // answer is a packet that the broker owes.
@@ -64,6 +67,7 @@ func (p *peer) read() {
 			buf = buf[size+h.Remaining:]
 			p.mu.Lock()
 			p.inbox = append(p.inbox, packet)
+			p.largest = max(p.largest, size+h.Remaining)
 			p.mu.Unlock()
 		}
 		if err != nil {
