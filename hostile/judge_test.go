@@ -53,6 +53,7 @@ func (w *world) judge(p *peer, packet packets.Packet) {
 		if p.taken != (packet.Reason == packets.SessionTakenOver) {
 			w.fail("%s was disconnected with %v; taken over: %v", p, packet.Reason, p.taken)
 		}
+		p.reason = packet.Reason
 	default:
 		w.fail("%s was sent %v", p, packet.Type())
 	}
@@ -306,6 +307,9 @@ func (w *world) judgeRest(p *peer) {
 	}
 	if p.gone != (err != nil) {
 		w.fail("the connection of %s has ended: %v (%v); want %v", p, err != nil, err, p.gone)
+	}
+	if p.silent != (p.reason == packets.KeepAliveTimeout) && p.version == packets.V5 {
+		w.fail("%s was disconnected with %v; silent for too long: %v", p, p.reason, p.silent)
 	}
 	if p.gone {
 		return

@@ -315,38 +315,54 @@ func (w *world) routeWill(n *note) {
 	}
 }
 
-// tick lets happen what was due until now, in its order.
+// nextEvent is whom something is due to next, and when; nil if there is nothing.
+func (w *world) nextEvent() (next *account, at time.Time) {
+	for _, id := range slices.Sorted(maps.Keys(w.accounts)) {
+		a := w.accounts[id]
+		if t := a.nextEvent(); !t.IsZero() && (next == nil || t.Before(at)) {
+			next, at = a, t
+		}
+	}
+	return next, at
+}
+
+// tick lets happen what is due now.
 func (w *world) tick() {
 	for {
-		var next *account
-		var at time.Time
-		for _, id := range slices.Sorted(maps.Keys(w.accounts)) {
-			a := w.accounts[id]
-			if a.owned {
-				continue
-			}
-			if t := a.nextEvent(); !t.IsZero() && !t.After(w.now()) && (next == nil || t.Before(at)) {
-				next, at = a, t
-			}
-		}
-		if next == nil {
+		a, at := w.nextEvent()
+		if a == nil || at.After(w.now()) {
 			return
 		}
-		will := next.will
-		if will != nil && !next.willDue.After(at) {
-			next.will = nil
-		} else {
-			will = nil
-		}
-		if !next.expires.IsZero() && !next.expires.After(at) {
-			w.end(next)
-		}
-		w.routeWill(will)
+		w.happen(a)
 	}
 }
 
+// happen lets happen what is due to an account now.
+func (w *world) happen(a *account) {
+	if a.owned {
+		a.peer.gone, a.peer.silent = true, true
+		w.leave(a)
+		return
+	}
+	will := a.will
+	if will != nil && !a.willDue.After(w.now()) {
+		a.will = nil
+	} else {
+		will = nil
+	}
+	if !a.expires.IsZero() && !a.expires.After(w.now()) {
+		w.end(a)
+	}
+	w.routeWill(will)
+}
+
 func (a *account) nextEvent() time.Time {
-	if a.will != nil && (a.expires.IsZero() || a.willDue.Before(a.expires)) {
+	switch {
+	case a.owned && a.peer.keepAlive == 0:
+		return time.Time{}
+	case a.owned:
+		return a.peer.heard.Add(a.peer.keepAlive)
+	case a.will != nil && (a.expires.IsZero() || a.willDue.Before(a.expires)):
 		return a.willDue
 	}
 	return a.expires

@@ -30,7 +30,7 @@ var steps = slices.Concat(
 		(*world).stepUnsubscribe, (*world).stepUnsubscribe, (*world).stepRepeat, (*world).stepDisconnect, (*world).stepDisconnect,
 		(*world).stepIllegal, (*world).stepSleep, (*world).stepSleep, (*world).stepStrange, (*world).stepStranger,
 		(*world).stepHostPublish, (*world).stepHostDisconnect, (*world).stepRevoke, (*world).stepRights, (*world).stepRights,
-		(*world).stepRestart,
+		(*world).stepRestart, (*world).stepPing,
 	},
 )
 
@@ -62,6 +62,7 @@ type greeting struct {
 	window   int
 	aliases  uint16
 	most     uint32 // Maximum Packet Size
+	alive    uint16 // Keep Alive
 	prompt   bool
 	will     *note
 	delay    uint32
@@ -75,6 +76,9 @@ func (w *world) stepConnect(id string) {
 	}
 	if c.one(2) {
 		g.most = tight
+	}
+	if c.one(3) {
+		g.alive = 2 * uint16(1+slices.Index(ids, id)) // never two at a time, as one may be told of the will of the other
 	}
 	if c.one(3) {
 		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: packets.QoS(c.pick(3)), retain: c.one(4), will: true}
@@ -104,10 +108,10 @@ func (w *world) attach(g greeting) {
 	}
 	connect := packets.Connect{
 		Version: g.version, CleanStart: g.clean, ClientID: []byte(g.id), HasUserName: true, UserName: []byte(g.user),
-		SessionExpiryInterval: g.expiry, ReceiveMaximum: uint16(g.window), TopicAliasMaximum: g.aliases, MaximumPacketSize: g.most,
+		SessionExpiryInterval: g.expiry, ReceiveMaximum: uint16(g.window), TopicAliasMaximum: g.aliases, MaximumPacketSize: g.most, KeepAlive: g.alive,
 	}
-	said := fmt.Sprintf("%s connects as %s with %v, clean %v, expiry %d, receive maximum %d, aliases %d, maximum packet size %d, prompt %v",
-		g.id, g.user, g.version, g.clean, g.expiry, g.window, g.aliases, g.most, g.prompt)
+	said := fmt.Sprintf("%s connects as %s with %v, clean %v, expiry %d, receive maximum %d, aliases %d, maximum packet size %d, keep alive %d, prompt %v",
+		g.id, g.user, g.version, g.clean, g.expiry, g.window, g.aliases, g.most, g.alive, g.prompt)
 	if g.will != nil {
 		connect.HasWill, connect.Will = true, packets.Will{
 			Topic: []byte(g.will.topic), Payload: []byte(g.will.payload), QoS: g.will.qos, Retain: g.will.retain, DelayInterval: g.delay,
@@ -117,6 +121,7 @@ func (w *world) attach(g greeting) {
 	w.note("%s", said)
 	p := w.dial(g.version)
 	p.prompt = g.prompt
+	p.keepAlive = time.Duration(g.alive) * time.Second * 3 / 2
 	p.window, p.most, p.aliases = min(g.window, w.o.window), int(g.most), g.aliases > 0
 	want := answer{kind: packets.TypeConnack, codes: []packets.ReasonCode{packets.Success}}
 	old := w.accounts[g.id]
@@ -441,8 +446,22 @@ func (w *world) stepSleep(string) {
 	}
 	d := choose[time.Duration](&w.choices, 1, 2, 3, 5)*time.Second + 61*time.Millisecond
 	w.note("%v pass", d)
-	time.Sleep(d)
-	w.tick()
+	for end := w.now().Add(d); w.now().Before(end); w.settle() {
+		if _, at := w.nextEvent(); !at.IsZero() && at.Before(end) {
+			time.Sleep(at.Sub(w.now()))
+			w.tick()
+		} else {
+			time.Sleep(end.Sub(w.now()))
+		}
+	}
+}
+
+func (w *world) stepPing(id string) {
+	if p := w.client(id); p != nil {
+		w.note("%s pings", id)
+		p.wants = append(p.wants, answer{kind: packets.TypePingresp})
+		p.send(&packets.Pingreq{})
+	}
 }
 
 // stepStrange answers what was never asked.

@@ -22,6 +22,11 @@ type peer struct {
 	prompt  bool     // it acknowledges at once
 	gone    bool     // the broker has to have ended it
 	taken   bool     // because another connection has its session
+	silent  bool     // because its keep alive has ended
+
+	keepAlive time.Duration // 0 for none
+	heard     time.Time     // of the last packet that it sent
+	reason    packets.ReasonCode
 
 	wants   []answer          // what the broker still has to answer, in order
 	learned map[uint16]string // topic aliases of the broker
@@ -105,6 +110,7 @@ func (p *peer) send(list ...packets.Packet) {
 }
 
 func (p *peer) write(b []byte) {
+	p.heard = time.Now()
 	_ = p.conn.SetWriteDeadline(time.Now().Add(time.Hour)) // or a broker that does not read would hang the test
 	_, _ = p.conn.Write(b)
 }
@@ -128,6 +134,7 @@ func answerOf(packet packets.Packet) (a answer, ok bool) {
 		a.id, a.codes = p.PacketID, slices.Clone(p.Reasons)
 	case *packets.Unsuback:
 		a.id, a.codes = p.PacketID, slices.Clone(p.Reasons)
+	case *packets.Pingresp:
 	default:
 		return a, false
 	}
