@@ -34,6 +34,7 @@ type subscription struct {
 	id    uint32
 	check bool // each delivery has to be allowed
 	step  int  // of the program, that made it
+	after int  // world.looks when it was made
 }
 
 // account is the session of a client identifier.
@@ -51,6 +52,7 @@ type account struct {
 	joined   map[string][]*subscription // every shared subscription that it ever had, by filter
 	loose    bool                       // it may be sent retained messages that came after it subscribed
 	open     []*exchange                // of QoS 2 messages from the client
+	look     int                        // the last of world.looks that was at this account
 }
 
 const never = 0xFFFFFFFF
@@ -216,7 +218,7 @@ func (w *world) forgetReplays(topic string) {
 // subscribe adds a subscription, and what it is owed of the retained messages.
 func (w *world) subscribe(a *account, s *subscription) {
 	old, replaced := a.subs[s.filter]
-	s.step = w.steps
+	s.step, s.after = w.steps, w.looks
 	a.loose = a.loose || replaced && old.step == s.step // what it was owed goes on in another form
 	a.subs[s.filter] = s
 	if s.shared {

@@ -101,6 +101,8 @@ func (w *world) reauthorize(a *account) {
 // scrutinize takes from an account the messages that were not sent on this
 // connection and that it may not have.
 func (w *world) scrutinize(a *account, lost []*subscription) {
+	w.looks++
+	a.look = w.looks
 	a.dues = slices.DeleteFunc(a.dues, func(d *due) bool {
 		if d.stage != waiting || w.mayHave(a, d.topic, lost) {
 			return false
@@ -117,12 +119,12 @@ func (w *world) scrutinize(a *account, lost []*subscription) {
 }
 
 // mayHave reports whether a message on a topic, whatever it came by, may be sent to
-// the account: its subscriptions say so, or, where there is none, whether there could
-// be one.
+// the account: its subscriptions at the last look say so, or, where there is none,
+// whether there could be one.
 func (w *world) mayHave(a *account, topic string, lost []*subscription) bool {
 	found := false
 	for _, s := range a.subs {
-		if !matches(s.inner, topic) {
+		if s.after >= a.look || !matches(s.inner, topic) {
 			continue
 		}
 		if found = true; !s.check || w.rights().mayReceive(a.id, topic) {

@@ -42,7 +42,7 @@ func TestRandomSessions(t *testing.T) {
 
 func randomProgram(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 0))
-	program := make([]byte, 20+r.IntN(300))
+	program := make([]byte, 20+r.IntN(900))
 	for i := range program {
 		program[i] = byte(r.Uint32())
 	}
