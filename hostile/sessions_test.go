@@ -23,7 +23,7 @@ const seedVariable = "PETREL_HOSTILE_SEED"
 
 // TestRandomSessions runs programs of random bytes.
 func TestRandomSessions(t *testing.T) {
-	first, n := uint64(rand.Uint32()), uint64(500)
+	first, n := uint64(rand.Uint32()), uint64(400)
 	if s := os.Getenv(seedVariable); s != "" {
 		var err error
 		if first, err = strconv.ParseUint(s, 10, 64); err != nil {
@@ -42,7 +42,7 @@ func TestRandomSessions(t *testing.T) {
 
 func randomProgram(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 0))
-	program := make([]byte, 20+r.IntN(900))
+	program := make([]byte, 20+r.IntN(500))
 	for i := range program {
 		program[i] = byte(r.Uint32())
 	}

@@ -34,7 +34,7 @@ type peer struct {
 
 	mu      sync.Mutex
 	inbox   []packets.Packet
-	largest int   // size of a packet that came
+	largest int   // size of the largest that came
 	err     error // why nothing more comes
 }
 
@@ -92,6 +92,13 @@ func (p *peer) receive() ([]packets.Packet, error) {
 	list := p.inbox
 	p.inbox = nil
 	return list, p.err
+}
+
+// largestPacket is the size of the largest packet that has come.
+func (p *peer) largestPacket() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.largest
 }
 
 // send writes packets in one piece. That the broker has closed the connection is
