@@ -69,7 +69,9 @@ func (c *Client) takeSession(bt *batch, cn *connecting, known rulings) (claim, e
 		return cl, err
 	}
 	c.session = cl.session
-	b.settle(c, &cl, cn)
+	if after := b.settle(c, &cl, cn); after != nil {
+		bt.journaled = after // CONNACK says that the old session is gone
+	}
 	if err := c.authenticatedStill(cn); err != nil {
 		return cl, err
 	}
@@ -112,7 +114,6 @@ func (c *Client) welcome(bt *batch, cn *connecting, cl *claim, known rulings, da
 	if s.owner != c || c.ending.Load() {
 		return nil, false, io.EOF // displaced already, or out of time
 	}
-	c.will = cn.will
 	c.window = int32(min(int(cn.window), b.opts.MaximumInflight))
 	if n := min(int(cn.aliases), b.opts.TopicAliasMaximum); n > 0 {
 		c.aliasesOut = &aliases{maximum: uint16(n)}
@@ -122,7 +123,7 @@ func (c *Client) welcome(bt *batch, cn *connecting, cl *claim, known rulings, da
 	if c.fit(ack, func() {}) == nil {
 		return nil, false, &packets.Error{Code: packets.PacketTooLarge, Detail: "CONNACK is above the Maximum Packet Size of the client"}
 	}
-	c.phase = connected
+	c.phase, c.will = connected, cn.will
 	b.stats.noteConnected()
 	s.client, s.last = c, c
 	s.userName, s.version = c.userName, c.version
@@ -154,8 +155,9 @@ func (c *Client) welcomed(bt *batch, removed []*entry, waits bool) {
 	}
 }
 
-// settle ends what a claim has displaced.
-func (b *Broker) settle(c *Client, cl *claim, cn *connecting) {
+// settle ends what a claim has displaced. It returns what has to be safe in the store
+// before the client is told.
+func (b *Broker) settle(c *Client, cl *claim, cn *connecting) (after *commit) {
 	if cl.displaced != nil {
 		b.stats.takenOver.Add(1)
 		if cl.flapping {
@@ -167,12 +169,12 @@ func (b *Broker) settle(c *Client, cl *claim, cn *connecting) {
 	switch {
 	case cl.ended == nil:
 	case cl.expired:
-		b.endSession(cl.ended, SessionExpired)
+		after = b.endSession(cl.ended, SessionExpired)
 		b.stats.expired.Add(1)
 	case cn.request.CleanStart:
-		b.endSession(cl.ended, SessionDiscarded)
+		after = b.endSession(cl.ended, SessionDiscarded)
 	default:
-		b.endSession(cl.ended, SessionEnded)
+		after = b.endSession(cl.ended, SessionEnded)
 	}
 	switch {
 	case cl.created:
@@ -190,6 +192,7 @@ func (b *Broker) settle(c *Client, cl *claim, cn *connecting) {
 		}
 		c.dropContext()
 	}
+	return after
 }
 
 // setKeepAlive starts the keep alive and returns the value that is in force, in

@@ -44,6 +44,9 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.client != c { // its successor is sent again what this one knows
+		return nil
+	}
 	f := s.flightLocked(c, p.PacketID)
 	rel := &bt.in.rel
 	*rel = packets.Pubrel{PacketID: p.PacketID}

@@ -104,6 +104,7 @@ type claim struct {
 	displaced *Client       // the connection that had it until now, unless its client has left
 	ended     *session      // the session that existed and does not go on
 	will      *will         // that has become due
+	delayed   *will         // that becomes due unless the client is accepted
 	earlier   chan struct{} // closed when a will that was due before is out; nil if there is none
 	expired   bool          // the session that ended had expired, which no alarm has noticed yet
 	flapping  bool          // connections displace each other all the time
@@ -156,6 +157,7 @@ func (b *Broker) claim(c *Client, clean bool, expiry uint32, revocations uint64)
 	}
 	sh.dueLocked(cl.will)
 	cl.session.owner = c // nobody else knows a new session; an old one is locked
+	c.will = cl.delayed
 	cl.session.expiry = expiry
 	b.directory.epoch.Add(1)
 	return cl, nil
@@ -195,20 +197,23 @@ func (b *Broker) mayClaim(c *Client, old *session, clean bool) Limit {
 // whether it goes on.
 func (s *session) claimLocked(cl *claim, clean bool, now instant) {
 	resume := !clean && (s.owner == nil || s.expiry != 0)
+	w := s.absence.pending()
 	if s.owner != nil {
-		w := s.owner.will
-		s.owner.will = nil
-		if w != nil && (w.delay == 0 || !resume) {
-			cl.will = w
-		}
-	} else if a := s.absence; a.pending() != nil && (!resume || a.willDue <= now) {
-		cl.will = a.will
+		w, s.owner.will = s.owner.will, nil
+	}
+	if w != nil && (!resume || w.dueFrom(now) <= now) {
+		cl.will = w
+	} else {
+		cl.delayed = w
 	}
 	s.endAbsenceLocked()
 	s.goOfflineLocked()
 	if resume {
 		cl.session, cl.present = s, true
 		return
+	}
+	if s.willKept && cl.will == nil && cl.earlier == nil {
+		s.broker.journal.forgetWill(nil, s) // the client has taken it back
 	}
 	s.ended = true
 	cl.ended = s

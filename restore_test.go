@@ -362,3 +362,25 @@ func TestOrderlyEndKeepsEverything(t *testing.T) {
 		require.Equal(t, []string{"c"}, slices.DeleteFunc(clientIDs(b), func(id string) bool { return id == "publisher" }))
 	})
 }
+
+// A clean start is not acknowledged before the end of the old session is in the store,
+// or a crash would bring back what the client was told is gone.
+func TestConnackOfACleanStartWaitsForTheEndOfTheOldSession(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(discreet)
+		c := b.Connect(brokertest.Durable("c"))
+		c.Subscribe(packets.AtLeastOnce, "a")
+		c.Drop()
+		synctest.Wait()
+		release := m.slowly()
+		c = b.Dial(packets.V5)
+		p := brokertest.ID("c")
+		c.Send(&p)
+		synctest.Wait()
+		require.Zero(t, c.Waiting())
+		release()
+		brokertest.Expect[*packets.Connack](c)
+		b = m.restart(discreet)
+		require.Zero(t, b.Stats().Sessions)
+	})
+}

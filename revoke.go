@@ -241,6 +241,9 @@ func (b *Broker) revoke(s *session) *commit {
 	}
 	c := s.owner
 	s.takeWillLocked(nil, nil)
+	if s.willKept { // though the client has taken it back
+		b.journal.forgetWill(nil, s)
+	}
 	s.ended = true
 	delete(sh.sessions, s.id)
 	b.directory.forget(s)

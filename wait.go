@@ -37,7 +37,7 @@ func (s *session) waitLocked(now instant, w *will) {
 		expires = now.after(time.Duration(s.expiry) * time.Second)
 	}
 	if w != nil {
-		due = now.after(time.Duration(w.delay) * time.Second)
+		due = w.dueFrom(now)
 		if expires != 0 {
 			due = min(due, expires)
 		}
@@ -49,6 +49,9 @@ func (s *session) waitLocked(now instant, w *will) {
 // beginAbsenceLocked says what a session without a connection waits for; no alarm
 // is set yet.
 func (s *session) beginAbsenceLocked(expires instant, w *will, due instant) {
+	if w != nil {
+		w.due = due
+	}
 	if expires != 0 || w != nil {
 		s.absence = &absence{expires: expires, will: w, willDue: due}
 	}

@@ -1,6 +1,8 @@
 package petrel
 
 import (
+	"time"
+
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -8,7 +10,8 @@ import (
 // 3.1.2.5), as it will be published.
 type will struct {
 	client    *Client
-	delay     uint32 // Will Delay Interval, in seconds
+	delay     uint32  // Will Delay Interval, in seconds
+	due       instant // 0 until its connection has ended; guarded by session.mu
 	topic     []byte
 	payload   []byte
 	props     packets.Properties
@@ -25,6 +28,14 @@ func newWill(c *Client, w *packets.Will) *will {
 		props: packets.Properties(clone(w.Properties)), qos: w.QoS, retain: w.Retain,
 		hasExpiry: w.HasMessageExpiry, expiry: w.MessageExpiryInterval,
 	}
+}
+
+// dueFrom is when the will of a connection that has ended now, or before, is due.
+func (w *will) dueFrom(now instant) instant {
+	if w.due == 0 {
+		w.due = now.after(time.Duration(w.delay) * time.Second)
+	}
+	return w.due
 }
 
 // publication is the will as it is published now.
