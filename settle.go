@@ -84,6 +84,7 @@ func (r *restoring) fly(s *restored) {
 		}
 	}
 	slices.SortFunc(s.sent, func(a, b flight) int { return cmp.Compare(a.seq, b.seq) })
+	s.numberAnew()
 	for _, f := range s.sent {
 		if f.msg != nil {
 			r.broker.memory.add(int64(f.msg.size()))
@@ -95,4 +96,21 @@ func (r *restoring) fly(s *restored) {
 		s.queue.push(d)
 	}
 	s.sent, s.moved, s.head = nil, nil, nil
+}
+
+// numberAnew lets those flights wait whose packet identifier a later one has. They were
+// on their way to other members of a group when the process ended.
+func (s *restored) numberAnew() {
+	taken := make(map[uint16]bool, len(s.sent))
+	for i := len(s.sent) - 1; i >= 0; i-- {
+		f := &s.sent[i]
+		if !taken[f.id] {
+			taken[f.id] = true
+			continue
+		}
+		if f.msg != nil {
+			s.head = slices.Insert(s.head, 0, f.delivery)
+		}
+		s.sent = slices.Delete(s.sent, i, i+1)
+	}
 }

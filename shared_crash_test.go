@@ -290,3 +290,47 @@ func TestOtherMemberGoesWhileMessagesMove(t *testing.T) {
 		})
 	}
 }
+
+// A member of a group that comes back while its messages go to others begins to count
+// packet identifiers anew. A crash before they are there leaves two with the same.
+func TestRestoredFlightsWithTheSameIdentifier(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		d := &doorkeeper{}
+		o := petrel.Options{Logger: silent(), HookTimeout: time.Hour, Hooks: []petrel.Hook{d}}
+		b := m.start(o)
+		a := b.Connect(brokertest.Durable("a"))
+		a.Subscribe(packets.AtLeastOnce, "$share/g/jobs", "own")
+		pub := b.Connect(brokertest.ID("publisher"))
+		pub.Publish("jobs", "1", packets.AtLeastOnce)
+		job := a.ExpectPublish("jobs", "1")
+		other := b.Connect(brokertest.ID("b"))
+		other.Subscribe(packets.AtLeastOnce, "$share/g/jobs")
+		var asked atomic.Int32
+		d.onReceive(func(ctx context.Context, client string) {
+			if client == "b" && asked.Add(1) == 2 { // when the message is taken from its session
+				<-ctx.Done()
+			}
+		})
+		a.Conn.Close() // whose end is held up
+		synctest.Wait()
+		require.EqualValues(t, 2, asked.Load())
+		a = b.Connect(brokertest.Durable("a"))
+		pub.Publish("own", "2", packets.AtLeastOnce)
+		require.Equal(t, job.PacketID, a.ExpectPublish("own", "2").PacketID)
+		synctest.Wait()
+		require.Equal(t, 2, m.kinds()["q"])
+
+		d.onReceive(nil)
+		b = m.restart(o)
+		a = b.Connect(brokertest.Durable("a"))
+		two := a.ExpectPublish("own", "2")
+		one := a.ExpectPublish("jobs", "1")
+		require.Equal(t, []any{job.PacketID, true}, []any{two.PacketID, two.Dup})
+		require.NotEqual(t, one.PacketID, two.PacketID)
+		a.Accept(one)
+		a.Accept(two)
+		require.Zero(t, m.kinds()["q"])
+		b = m.restart(o)
+		b.Connect(brokertest.Durable("a")).ExpectNothing()
+	})
+}
