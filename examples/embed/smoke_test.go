@@ -19,8 +19,8 @@ import (
 func TestServes(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	t.Cleanup(func() { free.Close() })
 	addr := free.Addr().String()
-	require.NoError(t, free.Close())
 
 	source, err := os.ReadFile("main.go")
 	require.NoError(t, err)
@@ -39,6 +39,7 @@ func TestServes(t *testing.T) {
 	out, err := exec.Command("go", "build", "-overlay", overlayFile, "-o", binary, ".").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
+	require.NoError(t, free.Close()) // not before: to build takes long enough for another test to be given the port
 	program := exec.Command(binary)
 	var said strings.Builder
 	program.Stderr = &said
