@@ -95,6 +95,11 @@ func (w *world) reauthorize(a *account) {
 	a.dues = slices.DeleteFunc(a.dues, func(d *due) bool {
 		return d.stage == waiting && !d.again && d.replay != "" && a.subs[d.replay] == nil
 	})
+	for _, d := range a.dues {
+		if s := a.subs[d.replay]; s != nil && !w.allows(s, a.id, d.note) {
+			d.optional = true // each subscription is asked about what it is owed
+		}
+	}
 	w.scrutinize(a, lost)
 }
 
