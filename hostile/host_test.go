@@ -110,9 +110,10 @@ func (w *world) stepRevoke(id string) {
 	}
 }
 
-// stepRestart ends the process, and starts another with what the disk has.
+// stepRestart ends the process, and starts another with what the disk has. The wills
+// that are due then come in any order, so that a full queue could drop any.
 func (w *world) stepRestart(string) {
-	if w.disk == nil || !w.choices.one(2) {
+	if w.disk == nil || w.o.queue > 0 || !w.choices.one(2) {
 		return
 	}
 	w.note("the process ends, and another starts")

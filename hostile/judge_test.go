@@ -102,6 +102,7 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		}
 	}
 	d.unsure = d.unsure || p.version != packets.V5
+	d.queued = false
 	if d.stage, d.id = sent, m.PacketID; m.QoS == 0 {
 		d.stage = done
 		return

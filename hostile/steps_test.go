@@ -103,7 +103,7 @@ func (w *world) attach(g greeting) {
 			g.expiry = 0
 		}
 	}
-	if g.window == 0 {
+	if g.window == 0 || w.o.queue > 0 {
 		g.window = 65535
 	}
 	connect := packets.Connect{
@@ -170,7 +170,7 @@ func (w *world) publish(p *peer) packets.Packet {
 		}
 	}
 	if p.version == packets.V5 {
-		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 {
+		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 && w.o.queue == 0 { // a full queue is looked through for expired ones now and then
 			m.HasMessageExpiry = true
 			n.expires = w.now().Add(time.Duration(m.MessageExpiryInterval) * time.Second)
 		}
@@ -229,6 +229,9 @@ func (w *world) stepSubscribe(id string) {
 	want := answer{kind: packets.TypeSuback, id: 100}
 	for range choose(c, 1, 1, 2) {
 		s := &subscription{filter: choose(c, filters...), id: m.SubscriptionID}
+		if w.o.queue > 0 {
+			s.filter = strings.TrimPrefix(strings.TrimPrefix(s.filter, "$share/g/"), "$share/h/") // or nobody could tell whose queue is full
+		}
 		s.inner = s.filter
 		if s.shared = strings.HasPrefix(s.filter, "$share/"); s.shared {
 			s.inner = strings.SplitN(s.filter, "/", 3)[2]

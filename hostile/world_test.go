@@ -46,6 +46,8 @@ type variant struct {
 	perSubscription bool
 	queueQoS0       bool
 	window          int // Options.MaximumInflight
+	queue           int // Options.QueueMessages, 0 for the default
+	dropOldest      bool
 	store           bool
 	local           string // filter of a subscription of the host; empty for none
 }
@@ -72,6 +74,10 @@ func run(t *testing.T, program []byte) {
 	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}}
 	w.o = variant{perSubscription: w.choices.one(4), queueQoS0: w.choices.one(4), window: choose(&w.choices, 1024, 1024, 3, 1)}
 	w.o.store, w.o.local = w.choices.one(2), choose(&w.choices, "", "t/#", "#")
+	if w.o.queue, w.o.dropOldest = choose(&w.choices, 0, 0, 2), w.choices.one(2); w.o.queue > 0 {
+		w.o.window, w.o.local = 1024, "" // clients that are connected need no queue, and the host has one too
+		w.o.perSubscription = false      // or nobody could tell which of the copies came first
+	}
 	if w.denied.Store(new(rights)); w.o.store {
 		w.disk = storetest.NewDisk()
 	}
@@ -90,6 +96,10 @@ func (w *world) start() {
 		Hooks:  []petrel.Hook{auth.AllowAll{}, petrel.AuthorizerFunc(w.authorize)},
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), SysInterval: -1,
 		DeliverPerSubscription: w.o.perSubscription, QueueQoS0: w.o.queueQoS0, MaximumInflight: w.o.window, TopicAliasMaximum: 2,
+		QueueMessages: w.o.queue,
+	}
+	if w.o.dropOldest {
+		o.QueueFull = petrel.DropOldest
 	}
 	if w.disk != nil {
 		s, err := w.disk.Open()
