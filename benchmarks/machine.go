@@ -14,8 +14,8 @@ import (
 
 // machine says what the figures were measured on, and how.
 func machine(s settings) string {
-	return fmt.Sprintf("%d cores (%s), Linux %s, %s; medians of %d rounds of %v seconds each",
-		runtime.NumCPU(), processor(), kernel(), runtime.Version(), s.rounds, s.seconds)
+	return fmt.Sprintf("%d cores (%s), Linux %s, TCP with %s, %s; medians of %d rounds of %v seconds each",
+		runtime.NumCPU(), processor(), kernel(), congestion(), runtime.Version(), s.rounds, s.seconds)
 }
 
 func processor() string {

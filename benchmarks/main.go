@@ -34,6 +34,7 @@ type settings struct {
 	brokerArgs string
 	scenarios  string
 	against    string
+	congestion string
 	rounds     int
 	seconds    float64
 	quick      bool
@@ -60,6 +61,7 @@ func parse(args []string, w io.Writer) (settings, error) {
 	f.StringVar(&s.brokerArgs, "broker-args", "", "`ARGUMENTS` for every build of petrel, separated by spaces")
 	f.StringVar(&s.scenarios, "scenarios", "", "only scenarios whose names match `REGEXP`")
 	f.StringVar(&s.against, "against", "", "the `BROKER` that ratios are told against (default mochi, if measured, or else the first)")
+	f.StringVar(&s.congestion, "congestion", "", "measure what moves messages in a network of its own where TCP uses `NAME`, cubic say, instead of what the machine uses; takes root")
 	f.IntVar(&s.rounds, "rounds", 0, "measure as often with each broker (default 5; 3 for -curves)")
 	f.Float64Var(&s.seconds, "seconds", 0, "length of each measured window (default 3; 1 for -quick and -curves)")
 	f.BoolVar(&s.quick, "quick", false, "only the quick set: less than five minutes")
@@ -74,6 +76,9 @@ func parse(args []string, w io.Writer) (settings, error) {
 	}
 	if f.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if s.congestion != "" && (s.million || s.account || s.durable || s.curves) {
+		return s, errors.New("-congestion goes with none of -curves, -million, -account and -durable")
 	}
 	s.fillIn()
 	return s, nil
@@ -152,8 +157,15 @@ func compare(s settings, dir string, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	part := "figures"
+	if s.congestion != "" {
+		part = "congestion"
+		if err := useCongestion(s.congestion); err != nil {
+			return err
+		}
+	}
 	all := runAll(&bench{seconds: s.seconds, certificate: certificate}, list, brokers, s.rounds, progress)
-	return publish(s, "figures", machine(s)+"\n\n"+report(list, brokers, all, against(s, brokers)))
+	return publish(s, part, machine(s)+"\n\n"+report(list, brokers, all, against(s, brokers)))
 }
 
 // choose picks scenarios by the command line.
@@ -164,7 +176,7 @@ func choose(s settings) ([]scenario, error) {
 	}
 	var list []scenario
 	for _, c := range scenarios {
-		if pattern.MatchString(c.name) && (c.quick || !s.quick) && c.stored == s.durable {
+		if pattern.MatchString(c.name) && (c.quick || !s.quick) && c.stored == s.durable && (s.congestion == "" || !c.memory) {
 			list = append(list, c)
 		}
 	}

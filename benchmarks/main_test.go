@@ -154,6 +154,8 @@ func TestCommandLine(t *testing.T) {
 	s, err = parse([]string{"-curves", "-rounds", "7"}, &said)
 	require.NoError(t, err)
 	require.Equal(t, []any{7, 1.0}, []any{s.rounds, s.seconds})
+	_, err = parse([]string{"-congestion", "cubic", "-account"}, &said)
+	require.ErrorContains(t, err, "-congestion")
 	_, err = parse([]string{"what"}, &said)
 	require.ErrorContains(t, err, `"what"`)
 
@@ -167,6 +169,11 @@ func TestCommandLine(t *testing.T) {
 	list, err = choose(settings{durable: true})
 	require.NoError(t, err)
 	require.Len(t, list, 4)
+	list, err = choose(settings{congestion: "cubic"})
+	require.NoError(t, err)
+	for i := range list {
+		require.False(t, list[i].memory, list[i].name)
+	}
 	_, err = choose(settings{scenarios: "durable"})
 	require.Error(t, err, "they have a table of their own")
 	_, err = choose(settings{scenarios: "nothing like it"})

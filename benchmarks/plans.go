@@ -109,6 +109,22 @@ func paced(n int, rate float64) func() load.Plan {
 	}
 }
 
+// beside is a few messages, which come at their time, beside one publisher that sends
+// to many subscribers, and again when they all have it.
+func beside(pairs, subscribers int, rate float64) func() load.Plan {
+	return func() load.Plan {
+		plan := fanOut(subscribers, 0, payload, 1)()
+		plan.Clients[0].Publish.Background = true
+		few := paced(pairs, rate)()
+		for _, c := range few.Clients {
+			c.ID = "paced-" + c.ID
+			plan.Clients = append(plan.Clients, c)
+		}
+		plan.Rate = few.Rate
+		return plan
+	}
+}
+
 // deaf is a subscriber that never reads, beside nine that do. What is published
 // soon exceeds what its socket and its queue hold.
 func deaf() func() load.Plan {

@@ -55,6 +55,7 @@ var scenarios = []scenario{
 	{name: "large/64KiB", about: "one publisher with a window of 16, 10 subscribers, payload 64 KiB", run: traffic(fanOut(10, 0, 64<<10, 16))},
 	{name: "large/1MiB", about: "the same, window of 4, payload 1 MiB", run: traffic(fanOut(10, 0, 1<<20, 4))},
 	{name: "paced/5000", about: "5,000 messages a second over 100 pairs, at even distances", quick: true, run: traffic(paced(100, 5000))},
+	{name: "beside/1000+100", about: "1,000 messages a second over 100 pairs, beside one publisher with 1,000 subscribers, who sends again when all have it; the times are those of the pairs", run: traffic(beside(100, 1000, 1000))},
 	{name: "deaf/9+1", about: "9 subscribers beside one that never reads: 2,000 messages of 4 KiB a second", without: noRelay, run: traffic(deaf())},
 	{name: "churn", about: "50 clients at a time connect, subscribe, disconnect", unit: "cycle", quick: true, run: churn(50)},
 	{name: "retained/100k", about: "all of 100,000 retained messages to one subscriber; bytes of each one stored", without: noRelay, memory: true, run: retained(100_000)},

@@ -28,6 +28,7 @@ type Loop struct {
 	conns      []*conn // by file descriptor
 	clients    []*conn // as in the plan
 	publishers []*publisher
+	paced      []*publisher // those that Plan.Rate is about
 	dirty      []*conn
 	source     int
 	ready      int
@@ -41,7 +42,7 @@ type Loop struct {
 	// Received counts messages, Cycles connections that were opened and closed
 	// again, Misordered messages that came after a later one of the same publisher.
 	Received, Cycles, Misordered uint64
-	// Latency is of each message, or of each cycle; AckLatency is from a PUBLISH to
+	// Latency is of each message that is not of the background, or of each cycle; AckLatency is from a PUBLISH to
 	// its acknowledgement, where Publishing.TimeAcks is set. They may be reset at any time.
 	Latency, AckLatency stats.Histogram
 }
@@ -65,6 +66,9 @@ func New(broker netip.AddrPort, plan Plan) (*Loop, error) {
 			c.publisher = newPublisher(uint32(len(l.publishers)), p)
 			c.publisher.conn = c
 			l.publishers = append(l.publishers, c.publisher)
+			if plan.Rate > 0 && !p.Background {
+				l.paced = append(l.paced, c.publisher)
+			}
 		}
 		l.clients = append(l.clients, c)
 	}
@@ -113,11 +117,11 @@ func (l *Loop) Open(timeout time.Duration) error {
 // Publish lets the publishers begin.
 func (l *Loop) Publish() error {
 	l.publishing = true
-	if l.plan.Rate > 0 {
-		return l.beginPace()
-	}
 	for _, p := range l.publishers {
 		l.touch(p.conn)
+	}
+	if l.plan.Rate > 0 {
+		return l.beginPace()
 	}
 	return nil
 }
@@ -272,7 +276,7 @@ func (l *Loop) flushDirty() error {
 // takes them.
 func (l *Loop) fill(c *conn) error {
 	p := c.publisher
-	if p == nil || !l.publishing || l.plan.Rate > 0 {
+	if p == nil || !l.publishing || l.plan.Rate > 0 && !p.plan.Background {
 		return nil
 	}
 	for credit := p.credit(); credit > 0 && !c.armed; {

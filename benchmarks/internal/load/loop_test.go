@@ -205,3 +205,21 @@ func TestPacketIDsAreNeverZero(t *testing.T) {
 	require.EqualValues(t, 65535, packetID(65534))
 	require.EqualValues(t, 1, packetID(65535))
 }
+
+func TestBackgroundIsNeitherPacedNorTimed(t *testing.T) {
+	l, err := New(netip.MustParseAddrPort("127.0.0.1:1"), Plan{Rate: 1000, Clients: []Client{
+		{ID: "sub"},
+		{ID: "busy", Publish: &Publishing{Topics: []string{"a"}, Window: 10, Fan: 1, Background: true}},
+		{ID: "even", Publish: &Publishing{Topics: []string{"b"}, Window: 10, Fan: 1}},
+	}})
+	require.NoError(t, err)
+	busy, even := l.publishers[0], l.publishers[1]
+	require.Equal(t, []*publisher{even}, l.paced)
+	l.now = 1000
+	l.encode(busy, 900)
+	l.encode(even, 400)
+	feed(t, l, l.clients[0], append(sent(busy), sent(even)...), 100)
+	require.EqualValues(t, 2, l.Received)
+	require.InDelta(t, 600, l.Latency.Percentile(0), 10, "of the paced one alone")
+	require.EqualValues(t, []uint64{1, 1}, []uint64{busy.delivered, even.delivered})
+}

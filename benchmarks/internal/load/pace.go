@@ -37,7 +37,7 @@ func (l *Loop) beginPace() error {
 	return nil
 }
 
-// tick sends what is due, by the publishers in turn.
+// tick sends what is due, by the paced publishers in turn.
 func (l *Loop) tick() error {
 	var count [8]byte
 	_, _ = raw.Read(l.pace.fd, count[:])
@@ -46,7 +46,7 @@ func (l *Loop) tick() error {
 		if due > now {
 			return nil
 		}
-		p := l.publishers[int(l.pace.sent)%len(l.publishers)]
+		p := l.paced[int(l.pace.sent)%len(l.paced)]
 		l.encode(p, due)
 		l.touch(p.conn)
 	}

@@ -6,9 +6,9 @@ package load
 type Plan struct {
 	Clients []Client
 
-	// Rate is how many messages all publishers together send per second, at even
-	// distances and whatever the broker does. 0 means that each publisher sends
-	// whenever its window allows it.
+	// Rate is how many messages all publishers together, but for those in the
+	// background, send per second, at even distances and whatever the broker does. 0
+	// means that each publisher sends whenever its window allows it.
 	Rate float64
 
 	// Churn makes every client leave as soon as it is subscribed, and come again.
@@ -42,6 +42,10 @@ type Publishing struct {
 
 	// Limit ends the publishing after as many messages; 0 means no end.
 	Limit int
+
+	// Background makes this the load beside which others are measured: it sends
+	// whenever its window allows it, and what it takes does not count for Loop.Latency.
+	Background bool
 
 	// TimeAcks records in Loop.AckLatency when the broker has acknowledged, which it
 	// does in the order of the messages.

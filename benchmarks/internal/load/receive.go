@@ -93,15 +93,19 @@ func (l *Loop) packet(c *conn, first byte, body []byte) error {
 // receive counts a message, answers it, and gives its publisher credit.
 func (l *Loop) receive(c *conn, m message) {
 	l.Received++
-	l.Latency.Record(l.now - m.sent)
 	if m.publisher == c.last.publisher && m.number <= c.last.number && c.last.sent != 0 {
 		l.Misordered++
 	}
 	c.last = m
+	background := false
 	if int(m.publisher) < len(l.publishers) {
 		p := l.publishers[m.publisher]
 		p.delivered++
 		l.touch(p.conn)
+		background = p.plan.Background
+	}
+	if !background {
+		l.Latency.Record(l.now - m.sent)
 	}
 	switch m.qos {
 	case 1:
