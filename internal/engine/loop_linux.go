@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -33,7 +34,6 @@ type loops struct {
 	start  sync.Once
 	failed error // why there are none
 	all    []*loop
-	next   atomic.Uint64 // counts sockets, to share them out
 	table  *table
 	watch  *watch
 	wg     sync.WaitGroup
@@ -51,7 +51,8 @@ type loop struct {
 	events  [128]syscall.EpollEvent
 	next, n int
 
-	work atomic.Uint64 // counts the beginnings and ends of work on a socket: odd while at work
+	sockets atomic.Int64  // that belong to it
+	work    atomic.Uint64 // counts the beginnings and ends of work on a socket: odd while at work
 }
 
 func newLoops(e *Engine) *loops { return &loops{engine: e} }
@@ -92,6 +93,20 @@ func (ls *loops) newLoop() (*loop, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// choose returns the loop for one more socket: that with the fewest, and any of those by
+// chance. Were they dealt out in turn, clients that come in turn, one that subscribes
+// and one that publishes, would leave all publishers to one loop.
+func (ls *loops) choose() *loop {
+	from := rand.IntN(len(ls.all))
+	best := ls.all[from]
+	for i := range ls.all {
+		if l := ls.all[(from+i)%len(ls.all)]; l.sockets.Load() < best.sockets.Load() {
+			best = l
+		}
+	}
+	return best
 }
 
 // close ends the loops. There must be no more sockets.

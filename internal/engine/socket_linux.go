@@ -48,8 +48,8 @@ var drains = sync.Pool{New: func() any { return new(drain) }}
 
 // newSocket is a connection that has not started.
 func (ls *loops) newSocket(fd int, local net.Addr) *socket {
-	l := ls.all[ls.next.Add(1)%uint64(len(ls.all))]
-	s := &socket{loop: l, fd: fd, local: local}
+	s := &socket{loop: ls.choose(), fd: fd, local: local}
+	s.loop.sockets.Add(1)
 	s.turn.Store(somebody)
 	ls.table.put(fd, s)
 	return s
@@ -377,6 +377,7 @@ func (s *socket) Close(patience time.Duration) {
 	if !s.closed {
 		s.closed = true
 		s.loop.loops.table.put(s.fd, nil)
+		s.loop.sockets.Add(-1)
 		closeSocket(s.fd)
 	}
 }
