@@ -52,7 +52,7 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 	*rel = packets.Pubrel{PacketID: p.PacketID}
 	switch {
 	case f == nil:
-		if p.Reason.IsError() {
+		if p.Reason.IsError() || s.flights.get(p.PacketID) != nil { // it is sent again, and answered then
 			return nil
 		}
 		rel.Reason = packets.PacketIdentifierNotFound

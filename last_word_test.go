@@ -145,3 +145,30 @@ func TestPubrecOfADisplacedConnectionIsNotAnswered(t *testing.T) {
 		})
 	}
 }
+
+// A client that says late, on its next connection, that it has a QoS 2 message is sent
+// it again, as that waits for room. It must not let go of the identifier before, or it
+// would take the message twice.
+func TestPubrecBeforeTheMessageIsSentAgain(t *testing.T) {
+	inFakeTime(t, petrel.Options{}, func(t *testing.T, b *brokertest.Broker) {
+		p := lasting(packets.V5, "sub")
+		sub := b.Connect(p)
+		sub.Subscribe(packets.ExactlyOnce, "t")
+		hostPublishes(t, b, packets.ExactlyOnce, "1")
+		hostPublishes(t, b, packets.ExactlyOnce, "2")
+		sub.ExpectPublish("t", "1")
+		second := sub.ExpectPublish("t", "2")
+		sub.Drop()
+		p.ReceiveMaximum = 1
+		sub = b.Connect(p)
+		first := sub.ExpectPublish("t", "1")
+		sub.Send(&packets.Pubrec{PacketID: second.PacketID})
+		sub.ExpectNothing()
+		sub.Accept(first)
+		again := sub.ExpectPublish("t", "2")
+		require.Equal(t, []any{second.PacketID, true}, []any{again.PacketID, again.Dup})
+		sub.Accept(again)
+		sub.ExpectNothing()
+		require.Zero(t, inflightOf(t, b, "sub"))
+	})
+}
