@@ -30,9 +30,9 @@ type accountEntry struct {
 }
 
 var accountEntries = []accountEntry{
-	{"read", []string{"engine.read", "syscall.Read"}},
-	{"write", []string{"engine.write", "syscall.Write"}},
-	{"open, close", []string{"engine.accept", "engine.(*socketAcceptor)", "syscall.Close", "syscall.Accept", "syscall.Shutdown", "syscall.EpollCtl", "syscall.Getsockname"}},
+	{"read", []string{"engine.read", "engine.receive", "syscall.Read"}},
+	{"write", []string{"engine.write", "engine.send", "syscall.Write"}},
+	{"open, close", []string{"engine.accept", "engine.(*rawAcceptor)", "engine.closeSocket", "engine.epollCtl", "engine.addressOf", "syscall.Shutdown"}},
 	{"memory", []string{"runtime.mallocgc", "runtime.gcBgMarkWorker", "runtime.gcAssist", "runtime.growslice", "runtime.bgsweep", "runtime.bgscavenge", "runtime.newobject"}},
 	{"packets", []string{"petrel/packets."}},
 	{"matching", []string{"petrel/topics."}},

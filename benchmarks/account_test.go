@@ -19,11 +19,16 @@ func TestSharesAreOfTheInnermostFunctionWithAName(t *testing.T) {
 	}
 	const engine, core = "github.com/petrelmq/petrel/internal/engine.", "github.com/petrelmq/petrel."
 	shares := sharesOf(&profile.Profile{Sample: []*profile.Sample{
-		sample(10, "internal/runtime/syscall.Syscall6", engine+"write", engine+"writeSome", core+"(*outbound).flush"),
+		sample(5, "internal/runtime/syscall.Syscall6", engine+"write", engine+"writeSome", core+"(*outbound).flush"),
+		sample(5, "internal/runtime/syscall.Syscall6", "syscall.RawSyscall6", engine+"send", engine+"write", core+"(*outbound).flush"),
+		sample(5, "internal/runtime/syscall.Syscall6", "syscall.RawSyscall6", engine+"receive", engine+"readSome", engine+"(*socket).fill"),
+		sample(5, "internal/runtime/syscall.Syscall6", "syscall.RawSyscall6", engine+"epollCtl", engine+"(*socket).watchLocked"),
 		sample(20, "runtime.memmove", "runtime.growslice", "github.com/petrelmq/petrel/packets.(*Publish).AppendHead", core+"(*batch).head"),
 		sample(30, "runtime.memmove", "github.com/petrelmq/petrel/packets.(*Publish).Decode", core+"(*Client).publish"),
-		sample(30, core+"(*session).deliver", core+"(*Broker).route"),
+		sample(20, core+"(*session).deliver", core+"(*Broker).route"),
 		sample(10, "runtime.goexit"),
 	}})
-	require.Equal(t, map[string]float64{"write": 0.1, "memory": 0.2, "packets": 0.3, "sessions": 0.3, "other": 0.1}, shares)
+	require.Equal(t, map[string]float64{
+		"write": 0.1, "read": 0.05, "open, close": 0.05, "memory": 0.2, "packets": 0.3, "sessions": 0.2, "other": 0.1,
+	}, shares)
 }
