@@ -44,15 +44,12 @@ func (c *Client) pubrec(bt *batch, flags byte, body []byte) error {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.client != c { // its successor is sent again what this one knows
-		return nil
-	}
 	f := s.flightLocked(c, p.PacketID)
 	rel := &bt.in.rel
 	*rel = packets.Pubrel{PacketID: p.PacketID}
 	switch {
 	case f == nil:
-		if p.Reason.IsError() || s.flights.get(p.PacketID) != nil { // it is sent again, and answered then
+		if p.Reason.IsError() || s.flights.get(p.PacketID) != nil { // it is sent again, here or to a successor, and answered then
 			return nil
 		}
 		rel.Reason = packets.PacketIdentifierNotFound

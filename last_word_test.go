@@ -20,6 +20,7 @@ import (
 type lateEnd struct {
 	slog.Handler
 	gate atomic.Pointer[chan struct{}] // nil holds up nobody
+	held atomic.Int32                  // connections that it has held up
 }
 
 func newLateEnd() *lateEnd { return &lateEnd{Handler: silent().Handler()} }
@@ -28,6 +29,7 @@ func (l *lateEnd) Enabled(context.Context, slog.Level) bool { return true }
 
 func (l *lateEnd) Handle(_ context.Context, r slog.Record) error {
 	if gate := l.gate.Load(); gate != nil && r.Message == "petrel: connection ended" {
+		l.held.Add(1)
 		<-*gate
 	}
 	return nil
@@ -62,6 +64,7 @@ func TestWillThatWasTakenBackDoesNotComeAfterARestart(t *testing.T) {
 				release := late.hold()
 				c.Send(&packets.Disconnect{})
 				synctest.Wait()
+				require.EqualValues(t, 1, late.held.Load())
 				tt.end(t, b)
 				release()
 				synctest.Wait()
@@ -79,31 +82,53 @@ func TestDelayedWillSurvivesACONNECTThatIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		offline bool
-	}{{"still connected", false}, {"offline", true}} {
+		after   time.Duration
+	}{{"still connected", false, 15 * time.Second}, {"offline", true, 10 * time.Second}} {
 		t.Run(tt.name, func(t *testing.T) {
 			inFakeTime(t, petrel.Options{Logger: silent()}, func(t *testing.T, b *brokertest.Broker) {
 				watch := watcher(b)
 				c := b.Connect(withWill(packets.V5, resuming, delayed(10, 100)))
+				began := time.Now()
 				if tt.offline {
 					c.Drop()
 				}
 				time.Sleep(5 * time.Second)
 				for range 3 { // which do not put it off
-					next := b.Dial(packets.V5)
-					p := withWill(packets.V5, resuming, delayed(10, 100))
-					p.Will.Payload, p.MaximumPacketSize = []byte("never accepted"), 4
-					next.Send(&p)
-					next.ExpectClosed()
+					connectInVain(b)
 					time.Sleep(time.Second)
 				}
-				watch.ExpectNothing()
-				time.Sleep(10 * time.Second)
 				watch.ExpectPublish("w", "gone")
+				require.Equal(t, tt.after, time.Since(began))
 				time.Sleep(time.Hour)
 				watch.ExpectNothing()
 			})
 		})
 	}
+}
+
+// A restart does not change that: the will is due when the store says so.
+func TestDelayedWillOfARestoredSessionIsNotPutOff(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		m.start(discreet).Connect(withWill(packets.V5, resuming, delayed(10, 100))).Drop()
+		began := time.Now()
+		synctest.Wait()
+		b := m.restart(discreet)
+		watch := watcher(b)
+		time.Sleep(5 * time.Second)
+		connectInVain(b)
+		watch.ExpectPublish("w", "gone")
+		require.Equal(t, 10*time.Second, time.Since(began))
+	})
+}
+
+// connectInVain sends a CONNECT with a will that is refused after it has claimed the
+// session of [withWill].
+func connectInVain(b *brokertest.Broker) {
+	c := b.Dial(packets.V5)
+	p := withWill(packets.V5, resuming, delayed(10, 100))
+	p.Will.Payload, p.MaximumPacketSize = []byte("never accepted"), 4
+	c.Send(&p)
+	c.ExpectClosed()
 }
 
 // holdPubrec is a PacketTracer that holds up each PUBREC which comes.
