@@ -18,6 +18,7 @@ type memory struct {
 	limit int64
 	all   atomic.Int64
 	qos0  atomic.Int64 // of all: of QoS 0 in queues
+	kept  atomic.Int64 // of all: retained
 	told  atomic.Int64 // instant of the last event
 
 	shedding sync.Mutex // held by who makes messages give way
@@ -50,18 +51,47 @@ func (m *memory) reserve(n int64, qos QoS) bool {
 	}
 }
 
-// spare reports whether n bytes more leave a quarter of the limit to what no store has.
-func (m *memory) spare(n int64) bool { return m.all.Load()+n <= m.limit-m.limit/4 }
+// storeLimit is the limit for what a store has too. It leaves a quarter of what
+// retained messages leave to the rest.
+func (m *memory) storeLimit() int64 { return m.limit - (m.limit-m.kept.Load())/4 }
 
-// grant counts up to n bytes more, as far as the limit has them, and returns how many.
+// spare reports whether n bytes more, of what a store has too, are within its limit.
+func (m *memory) spare(n int64) bool { return m.all.Load()+n <= m.storeLimit() }
+
+// grant counts up to n bytes more for what is read from a store, as far as its limit
+// has them, and returns how many.
 func (m *memory) grant(n int64) int64 {
 	for {
 		all := m.all.Load()
-		granted := max(min(n, m.limit-all), 0)
+		granted := max(min(n, m.storeLimit()-all), 0)
 		if m.all.CompareAndSwap(all, all+granted) {
 			return granted
 		}
 	}
+}
+
+// spend counts n bytes, as far as they are not granted.
+func (m *memory) spend(granted *int64, n int64) {
+	had := min(*granted, n)
+	*granted -= had
+	m.add(n - had)
+}
+
+// retain counts n bytes more of retained messages, and reports false if they are not
+// within the limit. Less than none always is.
+func (m *memory) retain(n int64) bool {
+	if n > 0 && !m.reserve(n, AtLeastOnce) {
+		return false
+	}
+	m.all.Add(min(n, 0))
+	m.kept.Add(n)
+	return true
+}
+
+// restoreRetained counts n bytes of retained messages whatever the limit.
+func (m *memory) restoreRetained(n int64) {
+	m.all.Add(n)
+	m.kept.Add(n)
 }
 
 // add counts what there is whatever the limit.

@@ -37,3 +37,16 @@ func TestMemoryCountsOnlyWhatItGrants(t *testing.T) {
 		})
 	}
 }
+
+// What is granted stays counted until it is spent: others could take it meanwhile.
+func TestGrantIsSpentOnce(t *testing.T) {
+	m := &memory{limit: 100}
+	granted := m.grant(1000)
+	require.EqualValues(t, 75, granted, "a quarter is left to what no store has")
+	m.spend(&granted, 50)
+	require.EqualValues(t, 25, granted)
+	require.EqualValues(t, 75, m.all.Load())
+	m.spend(&granted, 30)
+	require.Zero(t, granted)
+	require.EqualValues(t, 80, m.all.Load())
+}

@@ -143,8 +143,9 @@ type Options struct {
 
 	// MemoryLimit bounds the bytes that messages hold in memory, in all queues, in
 	// flight and retained, together; a message counts for each session that has it.
-	// What waits in the [Store] only does not count, and what would take the last
-	// quarter of the limit waits there, if its session outlives its connection. What
+	// What waits in the [Store] only does not count. What retained messages leave of
+	// the limit is not all for what the store has too: messages that would take the
+	// last quarter of it wait there, if their session outlives its connection. What
 	// else the limit leaves no room for is given up in this order:
 	//
 	//  1. Messages of QoS 0 for queues: new ones are dropped, and those that wait,

@@ -23,6 +23,7 @@ type page struct {
 	next    uint64 // the place to go on with
 	to      uint64 // the end of the range
 	end     bool   // nothing of the range is left
+	granted int64  // bytes for it that memory counts already
 }
 
 // pageRecord is a delivery that was read, or why it cannot be understood.

@@ -20,7 +20,7 @@ type restoring struct {
 	now      instant
 	sessions map[uint64]*restored
 	wanted   []*message        // in memory, and records of their own
-	held     int64             // bytes of all heads
+	held     int64             // bytes of messages in flight and in heads
 	newest   map[string]uint64 // session of each client identifier
 	names    map[knownAs]*principal
 	sizes    map[uint64]int // of messages, if the records that refer to them lack them; else nil
@@ -67,6 +67,7 @@ func (b *Broker) restore() error {
 		kind recordKind
 		read func(key, value []byte) error
 	}{
+		{kindRetained, r.retained}, // before what waits, to which it leaves less room
 		{kindSession, r.session},
 		{kindWill, r.readWill},
 		{kindSubscription, r.subscription},
@@ -74,7 +75,6 @@ func (b *Broker) restore() error {
 		{kindFlight, r.flight},
 		{kindMessage, r.message},
 		{kindDelivery, r.delivery},
-		{kindRetained, r.retained},
 	} {
 		if err := r.load(step.kind, step.read); err != nil {
 			return err
@@ -321,6 +321,7 @@ func (r *restoring) delivery(key, value []byte) error {
 		if err := r.inMemory(s, n, value, sent); err != nil {
 			return err
 		}
+		r.held += int64(o.size)
 	}
 	if moved {
 		f := &s.sent[len(s.sent)-1]
@@ -360,7 +361,6 @@ func (r *restoring) comesFirst(s *restored, size int) bool {
 		return false
 	}
 	s.size += size
-	r.held += int64(size)
 	return true
 }
 
@@ -399,7 +399,7 @@ func (r *restoring) retained(key, value []byte) error {
 	x.index.Set(m.topic, m)
 	x.counted.Add(1)
 	x.bytes += int64(m.size()) // nobody else runs yet
-	r.broker.memory.add(int64(m.size()))
+	r.broker.memory.restoreRetained(int64(m.size()))
 	if m.expires != 0 && x.expiring.Add(1) == 1 {
 		r.broker.alarms.set(&x.alarm, x, r.now.after(sweepGap))
 	}

@@ -55,9 +55,7 @@ func (r *retained) keep(bt *batch, p *publication) Limit {
 		return LimitRetained
 	case size > 0 && !isReserved(p.topic) && r.bytes+size > b.opts.MaximumRetainedBytes:
 		return LimitRetainedBytes
-	case size <= 0:
-		b.memory.add(size)
-	case !b.memory.reserve(size, AtLeastOnce):
+	case !b.memory.retain(size):
 		return LimitMemory
 	}
 	m.kept = r.latest.Add(1) // nobody else has it yet
@@ -94,7 +92,7 @@ func (b *Broker) notRetained(bt *batch, l Limit, c *Client, p *publication) erro
 // gone is called when m is no longer kept, nor any other message of its topic.
 func (r *retained) gone(bt *batch, m *message) {
 	r.uncount(m)
-	r.broker.memory.add(-int64(m.size()))
+	r.broker.memory.retain(-int64(m.size()))
 	if j := r.broker.journal; j != nil && !isReserved([]byte(m.topic)) {
 		j.forgetRetained(bt, m.topic)
 	}

@@ -204,7 +204,7 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 		if c != nil { // otherwise its next connection asks
 			s.broker.spawn(func() { s.broker.goOn(s, c) })
 		}
-	case c == nil, s.queue.messages() > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || !s.broker.memory.fits(p.size())), !c.out.room():
+	case c == nil, s.queue.messages() > 0, len(s.resend) > 0, t.qos > 0 && (s.fullLocked() || s.crowdedLocked(p.size())), !c.out.room():
 		s.enqueueLocked(bt, t.delivery(p))
 		s.pumpLocked(bt) // or who makes room later would not know that something waits for it
 	default:
@@ -215,6 +215,13 @@ func (s *session) deliver(bt *batch, p *publication, t *target) bool {
 
 // fullLocked reports whether the client takes no more QoS 1 and 2 messages now.
 func (s *session) fullLocked() bool { return s.quota <= 0 || s.flights.n >= math.MaxUint16 }
+
+// crowdedLocked reports whether memory has no room for n bytes more of QoS 1 or 2 that
+// the session has.
+func (s *session) crowdedLocked(n int) bool {
+	m := &s.broker.memory
+	return s.durable && !m.spare(int64(n)) || !m.fits(n)
+}
 
 // sendLocked puts p into the outbound buffer of the connection, and into the
 // table of flights if it has to be acknowledged.

@@ -16,6 +16,9 @@ func (r *restoring) settle() {
 		r.enter(r.sessions[serial])
 	}
 	b := r.broker
+	for _, serial := range serials {
+		r.fit(r.sessions[serial])
+	}
 	for _, serial := range serials { // now that everybody can get what this causes
 		s := r.sessions[serial]
 		if w := s.due; w != nil {
@@ -66,6 +69,16 @@ func (r *restoring) enter(s *restored) {
 	r.broker.directory.owners.add(s.identity, owned{sessions: 1})
 	for _, e := range s.subs.all() {
 		r.broker.tree.Add(e.Value.filter, e)
+	}
+}
+
+// fit leaves to the store what waits for a session, if memory has no room for it
+// beside the flights of all.
+func (r *restoring) fit(s *restored) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended && !r.broker.memory.spare(0) {
+		s.spillBehindLocked(0, 0)
 	}
 }
 

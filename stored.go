@@ -296,16 +296,17 @@ func (s *session) readAheadLocked(now instant) {
 	st.busy = true
 	r := pageRange{serial: s.serial, from: st.from, to: st.to, messages: messages, bytes: int(granted), behind: st.gaps}
 	st.gaps = false
-	s.broker.spawn(func() { s.broker.readBack(s, st, r, granted) })
+	s.broker.spawn(func() { s.broker.readBack(s, st, r) })
 }
 
 // readBack reads a page of a queue, and lets the session go on with it.
-func (b *Broker) readBack(s *session, st *stored, r pageRange, granted int64) {
+func (b *Broker) readBack(s *session, st *stored, r pageRange) {
 	p, err := b.journal.readPage(b.ctx, r)
+	p.granted = int64(r.bytes)
 	if err != nil && b.ctx.Err() == nil {
 		b.log.Error("petrel: what waits for a client cannot be read from the store, it stays there", "client", s.id, "error", err)
 	}
-	c, asks := b.turnPage(s, st, &p, err, granted)
+	c, asks := b.turnPage(s, st, &p, err)
 	switch {
 	case c == nil:
 	case err != nil:
@@ -317,12 +318,12 @@ func (b *Broker) readBack(s *session, st *stored, r pageRange, granted int64) {
 
 // turnPage takes what was read of a page, and reports who waits for it, and whether
 // the Authorizers have to be asked first.
-func (b *Broker) turnPage(s *session, st *stored, p *page, err error, granted int64) (c *Client, asks bool) {
+func (b *Broker) turnPage(s *session, st *stored, p *page, err error) (c *Client, asks bool) {
 	bt := b.batch()
 	defer bt.finish()
 	s.mu.Lock()
-	b.memory.add(-granted)
 	if s.queue.stored != st { // the session has ended
+		b.memory.add(-p.granted)
 		s.mu.Unlock()
 		return nil, false
 	}
@@ -355,8 +356,9 @@ func (s *session) takePageLocked(bt *batch, p *page) {
 			s.broker.setAside(bt, s, r)
 			continue
 		}
-		s.bringBackLocked(bt, r)
+		s.bringBackLocked(bt, p, r)
 	}
+	s.broker.memory.add(-p.granted) // what is left of it
 	if st.from = max(st.from, p.next); p.end && p.to < st.to {
 		st.from = max(st.from, p.to+1)
 	}
@@ -380,7 +382,7 @@ const mostAsked = 4096
 
 // bringBackLocked puts a message that was read to the head, behind those of QoS 0 that
 // came before it.
-func (s *session) bringBackLocked(bt *batch, r *pageRecord) {
+func (s *session) bringBackLocked(bt *batch, p *page, r *pageRecord) {
 	q := &s.queue
 	for f := q.stored.tail.first(); f != nil && f.place.loose && f.place.n < r.place.n; f = q.stored.tail.first() {
 		q.push(f.out())
@@ -396,7 +398,7 @@ func (s *session) bringBackLocked(bt *batch, r *pageRecord) {
 		bt.dropMessage(s.id, d.msg, d.qos, DropExpired)
 		return
 	}
-	s.broker.memory.add(int64(d.msg.size()))
+	s.broker.memory.spend(&p.granted, int64(d.msg.size()))
 	q.push(d)
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -310,6 +311,91 @@ func TestMemoryLimitLeavesMessagesToTheStore(t *testing.T) {
 		}
 		m.expectEmpty(t, b)
 	})
+}
+
+// What the store has room for leaves the last quarter of what retained messages leave
+// to what it has no room for, also in flight and when it is read back.
+func TestMemoryLimitLeavesRoomBesideTheStore(t *testing.T) {
+	const limit = 20_000
+	payload := strings.Repeat("x", 997)
+	for _, tc := range []struct {
+		name         string
+		kept, atMost int // bytes
+	}{
+		{"nothing retained", 0, 15_000},
+		{"as much retained as may be", 15_000, 18_750},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				o := petrel.Options{Logger: silent(), MemoryLimit: limit, MaximumRetainedBytes: -1}
+				b := m.start(o)
+				full := func(of string) {
+					t.Helper()
+					synctest.Wait()
+					require.LessOrEqual(t, b.Stats().MessageBytes, int64(tc.atMost), of)
+					require.Greater(t, b.Stats().MessageBytes, int64(tc.atMost-1000), of)
+				}
+				if tc.kept > 0 {
+					retainBytes(t, b, "kept", tc.kept)
+				}
+				flights := b.Connect(brokertest.Durable("a"))
+				flights.Subscribe(packets.AtLeastOnce, "all")
+				for range 30 {
+					hostPublishesTo(t, b, 1, "all", payload)
+				}
+				full("in flight")
+				retainBytes(t, b, "more", limit-tc.atMost)
+				retainBytes(t, b, "more", 0)
+				require.Len(t, take(t, flights, everything), 30)
+				flights.Leave(packets.NormalDisconnection)
+				for range 30 {
+					hostPublishesTo(t, b, 1, "all", payload)
+				}
+				full("waiting")
+				b = m.restart(o)
+				full("restored")
+				c := b.Connect(brokertest.Durable("a"))
+				for range 15 {
+					full("read back")
+					take(t, c, 1)
+				}
+				full("read back")
+				retainBytes(t, b, "more", limit-tc.atMost)
+				require.Zero(t, b.Stats().Dropped[petrel.DropMemory])
+			})
+		})
+	}
+}
+
+// After a start, too, what waits leaves memory to what is in flight, whose session may be
+// read later.
+func TestRestoredQueuesLeaveRoomForFlights(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		o := petrel.Options{Logger: silent(), MemoryLimit: 20_000}
+		b := m.start(o)
+		offline(b, "a", "b")
+		payload := strings.Repeat("x", 999)
+		inFlight := b.Connect(brokertest.Durable("b"))
+		for range 14 {
+			hostPublishesTo(t, b, 1, "b", payload)
+			inFlight.ExpectPublish("b", payload)
+		}
+		for range 14 {
+			hostPublishesTo(t, b, 1, "a", payload)
+		}
+		b = m.restart(o)
+		require.EqualValues(t, 14_000, b.Stats().MessageBytes)
+		require.Len(t, take(t, b.Connect(brokertest.Durable("a")), everything), 14)
+		require.Len(t, take(t, b.Connect(brokertest.Durable("b")), everything), 14)
+		m.expectEmpty(t, b)
+	})
+}
+
+// retainBytes has the broker retain a message of so many bytes, none to remove it.
+func retainBytes(t *testing.T, b *brokertest.Broker, topic string, size int) {
+	t.Helper()
+	payload := make([]byte, max(size-len(topic), 0))
+	require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true}))
 }
 
 // The bubble waits with a load that is held up.
