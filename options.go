@@ -187,8 +187,8 @@ type Options struct {
 	DeliverPerSubscription bool
 
 	// SharedStrategy chooses the member of a shared subscription that gets a
-	// message, among its connected members as long as there are any.
-	// Zero is [RoundRobin].
+	// message, among its connected members as long as there are any. Those whose
+	// queue is full are left out as long as there are others. Zero is [RoundRobin].
 	SharedStrategy SharedStrategy
 
 	// ResponseInformation is given to 5.0 clients that ask for it (property 0x1A).
@@ -252,8 +252,8 @@ const (
 type SharedStrategy byte
 
 const (
-	RoundRobin SharedStrategy = iota // each connected member in turn
-	Random                           // any connected member
+	RoundRobin SharedStrategy = iota // each connected member in turn, of those for which nothing waits if there are some
+	Random                           // any of the same
 	Sticky                           // the one that joined first, as long as it is connected
 	TopicHash                        // the same member for the same topic while the group does not change
 )

@@ -53,7 +53,7 @@ func (b *Broker) hand(bt *batch, p *publication, t *target) {
 			p = t.settled
 		}
 	}
-	if !t.session.deliver(bt, p, t) && !b.elsewhere(bt, p, t.shared, nil) {
+	if !t.session.deliver(bt, p, t) && !b.elsewhere(bt, p, t.shared, nil, hardlyEither) {
 		bt.drop(t.session.id, p, t.qos, DropSessionEnded)
 	}
 }

@@ -12,50 +12,87 @@ import (
 
 type group = topics.Group[subscription]
 
-// choose picks the member of a shared subscription that gets p: a connected one
-// as long as there is one, nil if no member may have it.
-func (b *Broker) choose(bt *batch, g *group, p *publication) *entry {
-	bt.members = g.Members(bt.members[:0])
-	n := len(bt.members)
-	if n == 0 {
-		return nil
+// readiness is how soon a session could send a message. The strategy chooses among
+// those members that are the readiest.
+type readiness byte
+
+const (
+	atOnce       readiness = iota // its client is connected, and nothing waits
+	afterQueue                    // its client is connected, and its queue has room
+	whenBack                      // its queue has room, but its client is away
+	hardly                        // its client is connected, but its queue is full
+	hardlyEither                  // its queue is full, and its client away
+	notAnyMore                    // it has ended
+)
+
+// readiness is that for n bytes.
+func (s *session) readiness(n int) readiness {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	online, full := s.online.Load(), s.overfullLocked(1, n)
+	switch {
+	case s.ended:
+		return notAnyMore
+	case online && s.queue.messages() == 0:
+		return atOnce
+	case online && full:
+		return hardly
+	case online && s.broker.opts.SharedStrategy.keepsTo():
+		return atOnce // or the member would change with its load
+	case online && s.local != nil:
+		return atOnce // all that the host gets comes by a queue
+	case online:
+		return afterQueue
+	case full:
+		return hardlyEither
 	}
+	return whenBack
+}
+
+// keepsTo reports whether a strategy has the same member for the same messages.
+func (s SharedStrategy) keepsTo() bool { return s == Sticky || s == TopicHash }
+
+// choose picks the member of a shared subscription that gets p, nil if no member
+// may have it.
+func (b *Broker) choose(bt *batch, g *group, p *publication) *entry {
 	if len(b.hooks.selector) > 0 {
 		if e := b.selected(bt, g, p); e != nil {
 			return e
 		}
 	}
-	first := b.firstChoice(g, p, n)
-	e := pick(bt, first, p, b, func(s *session) bool { return s.online.Load() })
-	if e == nil {
-		e = pick(bt, first, p, b, (*session).isWaiting)
-	}
+	e := b.readiest(bt, g, p, nil, hardlyEither)
 	if e == nil && slices.ContainsFunc(bt.members, func(e *entry) bool { return e.Value.check }) {
 		bt.drop("", p, p.qos, DropNotAuthorized)
 	}
 	return e
 }
 
-// isWaiting reports whether the session goes on without a connection.
-func (s *session) isWaiting() bool {
-	if s.online.Load() {
-		return false
+// readiest is the member but from that gets p, nil if none may that is as ready as the
+// least. Whose turn it is comes first.
+func (b *Broker) readiest(bt *batch, g *group, p *publication, from *session, least readiness) *entry {
+	bt.members = g.Members(bt.members[:0])
+	if len(bt.members) == 0 {
+		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.ended
+	first, size := b.firstChoice(g, p, len(bt.members)), p.size()
+	for r := atOnce; r <= least; r++ {
+		if e := pick(bt, first, p, b, func(s *session) bool { return s != from && s.readiness(size) == r }); e != nil {
+			return e
+		}
+	}
+	return nil
 }
 
 // elsewhere gives p to another member of the shared subscription, as the session
 // that was chosen has ended before it got it, or did not finish what is left; left
-// is nil if it got nothing. It reports whether there was one.
-func (b *Broker) elsewhere(bt *batch, p *publication, from *entry, left *leftover) bool {
+// is nil if it got nothing. It reports whether there was one as ready as the least.
+func (b *Broker) elsewhere(bt *batch, p *publication, from *entry, left *leftover, least readiness) bool {
 	for {
 		g := b.groupOf(bt, from, p)
 		if g == nil {
 			return false
 		}
-		e := b.otherMember(bt, g, p, from.Value.session, false)
+		e := b.readiest(bt, g, p, from.Value.session, least)
 		if e == nil {
 			return false
 		}
@@ -70,6 +107,10 @@ func (b *Broker) elsewhere(bt *batch, p *publication, from *entry, left *leftove
 
 // selected asks the SharedSelector; nil leaves the choice to the strategy.
 func (b *Broker) selected(bt *batch, g *group, p *publication) *entry {
+	bt.members = g.Members(bt.members[:0])
+	if len(bt.members) == 0 {
+		return nil
+	}
 	r := SelectRequest{Share: g.Name(), Filter: g.Filter(), Topic: string(p.topic), QoS: p.qos}
 	for _, e := range bt.members {
 		r.Members = append(r.Members, e.Value.session.member())
@@ -134,7 +175,7 @@ func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) boo
 func (b *Broker) redispatch(bt *batch, s *session, d *delivery) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
-	found := b.elsewhere(bt, p, d.shared, &leftover{s, d})
+	found := b.elsewhere(bt, p, d.shared, &leftover{s, d}, hardlyEither)
 	if !found && d.place.n != 0 {
 		b.journal.forget(bt, s, d)
 	}
@@ -143,13 +184,13 @@ func (b *Broker) redispatch(bt *batch, s *session, d *delivery) bool {
 }
 
 // passOn is redispatch for a session that goes on. If the other members have gone
-// meanwhile, the message waits for it as before, behind what waits there already.
+// meanwhile, or their queues are full, the message waits for it as before, behind what waits there already.
 func (b *Broker) passOn(bt *batch, s *session, d *delivery) {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
 	defer bt.relieve()
 	left := &leftover{s, d}
-	if b.elsewhere(bt, p, d.shared, left) {
+	if b.elsewhere(bt, p, d.shared, left, afterQueue) {
 		return
 	}
 	back := target{session: s, ids: d.ids, shared: d.shared, qos: d.qos, retain: d.retain, unasked: len(b.hooks.authorize) > 0}
@@ -160,19 +201,6 @@ func (b *Broker) passOn(bt *batch, s *session, d *delivery) {
 		b.journal.forget(bt, s, d)
 	}
 	bt.dropMessage(s.id, d.msg, d.qos, DropSessionEnded)
-}
-
-func (b *Broker) otherMember(bt *batch, g *group, p *publication, from *session, connected bool) *entry {
-	bt.members = g.Members(bt.members[:0])
-	if len(bt.members) == 0 {
-		return nil
-	}
-	first := b.firstChoice(g, p, len(bt.members))
-	e := pick(bt, first, p, b, func(s *session) bool { return s != from && s.online.Load() })
-	if e == nil && !connected {
-		e = pick(bt, first, p, b, func(s *session) bool { return s != from && s.isWaiting() })
-	}
-	return e
 }
 
 // handOver gives what a session that lost its connection got by shared
@@ -281,7 +309,7 @@ func (b *Broker) hasOther(bt *batch, d *delivery, from *session) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
 	g := b.groupOf(bt, d.shared, p)
-	return g != nil && b.otherMember(bt, g, p, from, true) != nil
+	return g != nil && b.readiest(bt, g, p, from, afterQueue) != nil
 }
 
 // groupOf finds the shared subscription by which p came to one of its members,

@@ -461,6 +461,95 @@ func TestSharedSlowMemberDoesNotLoseMessages(t *testing.T) {
 	require.ElementsMatch(t, want, got)
 }
 
+// sendEach is send with a topic for each message.
+func sendEach(t *testing.T, b *brokertest.Broker, n int) (payloads []string) {
+	t.Helper()
+	for i := range n {
+		payload := fmt.Sprint(i)
+		require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: "a/" + payload, Payload: []byte(payload), QoS: 1}))
+		payloads = append(payloads, payload)
+	}
+	return payloads
+}
+
+// stalled connects a member of the group that takes one message, and acknowledges none.
+func stalled(b *brokertest.Broker) *brokertest.Client {
+	one := func(id string) packets.Connect { return window(1, brokertest.Durable(id)) }
+	return members(b, "$share/g/a/+", 1, one, "stalled")[0]
+}
+
+// A member that does not keep up gets no more than it can hold, as long as another is
+// connected: nothing is lost.
+func TestSharedStalledMemberIsLeftOut(t *testing.T) {
+	const n = 100
+	for name, tc := range map[string]struct {
+		strategy petrel.SharedStrategy
+		held     int // by the member that is stalled
+	}{
+		"round robin":       {petrel.RoundRobin, 2}, // one was sent, one waits
+		"random":            {petrel.Random, 2},
+		"hash of the topic": {petrel.TopicHash, 6}, // its queue is full
+		"sticky":            {petrel.Sticky, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := brokertest.New(t, petrel.Options{SharedStrategy: tc.strategy, QueueMessages: 5})
+			slow := stalled(b)
+			fast := members(b, "$share/g/a/+", 1, brokertest.ID, "fast")[0]
+			want := sendEach(t, b, n)
+			got := payloads(arrived(t, fast))
+			require.Len(t, got, n-tc.held)
+			slow.Drop()
+			got = append(got, payloads(arrived(t, fast))...)
+			require.ElementsMatch(t, want, got)
+			require.Empty(t, b.Stats().Dropped)
+		})
+	}
+}
+
+// When the connected members can hold no more, those that are away do.
+func TestSharedFullMembersLeaveToThoseWhoAreAway(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{QueueMessages: 5})
+	slow := stalled(b)
+	members(b, "$share/g/a/+", 1, brokertest.Durable, "away")[0].Drop()
+	slow.ExpectNothing()
+	want := sendEach(t, b, 12)
+	require.EqualValues(t, map[petrel.DropReason]uint64{petrel.DropQueueFull: 1}, b.Stats().Dropped, "all queues are full")
+	got := payloads(arrived(t, b.Connect(brokertest.Durable("away"))))
+	require.Equal(t, want[6:11], got)
+	require.Equal(t, want[:1], payloads(arrived(t, slow)))
+}
+
+// What a member leaves stays with it as far as the queues of the others are full.
+func TestSharedHandOverToFullMembers(t *testing.T) {
+	for name, o := range map[string]petrel.Options{
+		"in memory":    {QueueMessages: 5},
+		"in the store": {QueueMessages: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				o.Logger = silent()
+				b := m.start(o)
+				first := members(b, "$share/g/a/+", 1, brokertest.Durable, "first")[0]
+				first.Drop()
+				want := sendEach(t, b, o.QueueMessages)
+				slow := stalled(b)
+				slow.ExpectNothing()
+				want = append(want, sendEach(t, b, 3)...)
+				first = b.Connect(window(1, brokertest.Durable("first")))
+				first.ExpectPublish("a/0", "0")
+				first.Drop()
+				synctest.Wait()
+				require.Empty(t, b.Stats().Dropped)
+				got := take(t, slow, everything)
+				left := take(t, b.Connect(brokertest.Durable("first")), everything)
+				require.Len(t, left, 2)
+				require.ElementsMatch(t, want, append(got, left...))
+				m.expectEmpty(t, b)
+			})
+		})
+	}
+}
+
 // Members come and go while messages are published: nothing is lost as long as
 // one is connected, and what was acknowledged comes to nobody else.
 func TestSharedMembersComeAndGo(t *testing.T) {
