@@ -21,6 +21,7 @@ func (w *world) settle() {
 			for _, packet := range list {
 				w.judge(p, packet)
 			}
+			w.answer(p)
 			moved = moved || len(list) > 0
 		}
 	}
@@ -30,6 +31,15 @@ func (w *world) settle() {
 	w.peers = slices.DeleteFunc(w.peers, func(p *peer) bool { return p.gone })
 	w.judgeShared()
 	w.judgeHost()
+}
+
+// answer lets a prompt client acknowledge what it was sent at one time, and not before
+// all of that is judged: what came was sent without these answers.
+func (w *world) answer(p *peer) {
+	for _, d := range p.unanswered {
+		w.advance(p, d)
+	}
+	p.unanswered = nil
 }
 
 // judge compares one packet.
@@ -108,8 +118,11 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		return
 	}
 	d.counted, d.unsaid = true, false
+	if a.room() < 0 {
+		w.fail("%s was sent %s, which is more than the %d messages that it takes at a time", p, d, p.window)
+	}
 	if p.prompt {
-		w.acknowledge(p, d, packets.Success)
+		p.unanswered = append(p.unanswered, d)
 	}
 }
 
@@ -288,7 +301,7 @@ func (w *world) judgePubrel(p *peer, m *packets.Pubrel) {
 		}
 		if d.stage == released && d.id == m.PacketID {
 			if d.rel = true; p.prompt {
-				w.complete(p, d)
+				p.unanswered = append(p.unanswered, d)
 			}
 			return
 		}

@@ -28,6 +28,8 @@ type peer struct {
 	heard     time.Time     // of the last packet that it sent
 	reason    packets.ReasonCode
 
+	unanswered []*due // what came, of a prompt client
+
 	wants   []answer          // what the broker still has to answer, in order
 	learned map[uint16]string // topic aliases of the broker
 	told    map[uint16]string // topic aliases of the client
