@@ -30,6 +30,7 @@ func (w *world) settle() {
 	}
 	w.peers = slices.DeleteFunc(w.peers, func(p *peer) bool { return p.gone })
 	w.judgeShared()
+	w.judgeDropped()
 	w.judgeHost()
 }
 
@@ -86,16 +87,7 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		w.fail("%s has no session any more, and was sent %q on %q", p, m.Payload, m.Topic)
 	}
 	topic := w.topicOf(p, m)
-	d := a.find(false, topic, m, p.version)
-	if d == nil {
-		d = w.findShared(a, topic, m, p.version)
-	}
-	if d == nil {
-		d = a.find(true, topic, m, p.version)
-	}
-	if d == nil {
-		d = w.findLoose(a, topic, m)
-	}
+	d := w.find(a, topic, m, p.version)
 	if d == nil {
 		w.fail("%s must not be sent %s\ndue:%s", p, describe(topic, m), a.list())
 	}
@@ -112,7 +104,6 @@ func (w *world) judgePublish(p *peer, m *packets.Publish) {
 		}
 	}
 	d.unsure = d.unsure || p.version != packets.V5
-	d.queued = false
 	if d.stage, d.id = sent, m.PacketID; m.QoS == 0 {
 		d.stage = done
 		return
@@ -140,6 +131,27 @@ func (w *world) topicOf(p *peer, m *packets.Publish) string {
 	}
 	p.learned[m.TopicAlias] = topic
 	return topic
+}
+
+// find returns what the packet is due for.
+func (w *world) find(a *account, topic string, m *packets.Publish, v packets.Version) *due {
+	if w.o.exact() {
+		if d := a.next(); d != nil && d.comesAs(m) && d.is(topic, m, v) {
+			return d
+		}
+		return nil
+	}
+	d := a.find(false, topic, m, v)
+	if d == nil {
+		d = w.findShared(a, topic, m, v)
+	}
+	if d == nil {
+		d = a.find(true, topic, m, v)
+	}
+	if d == nil {
+		d = w.findLoose(a, topic, m)
+	}
+	return d
 }
 
 // find returns the first of what is due that the packet can be, of what the broker
@@ -337,7 +349,7 @@ func (w *world) judgeRest(p *peer) {
 		if d.stage == released && !d.rel {
 			w.fail("%s was not sent PUBREL %d", p, d.id)
 		}
-		if d.stage == waiting && !d.optional && !d.lapsed(w.now()) && a.room() > 0 {
+		if d.stage == leaving || d.stage == waiting && !d.optional && !d.lapsed(w.now()) && a.room() > 0 {
 			w.fail("%s was not sent %s", p, d)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -67,6 +68,7 @@ type stage byte
 
 const (
 	waiting  stage = iota // not sent on this connection
+	leaving               // sent, but the client has not seen it yet; in an exact world only
 	sent                  // PUBLISH came, and was not answered
 	released              // PUBREC was sent, PUBCOMP not
 	done
@@ -83,7 +85,7 @@ type due struct {
 	again    bool        // it was sent on an earlier connection
 	unsaid   bool        // which the store does not know for sure
 	unsure   bool        // it may have been another copy: a 3.1.1 client is sent no subscription identifiers
-	queued   bool        // it came while there was no connection, and counts for the limit of the queue
+	queued   bool        // it was never sent, and counts for the limit of the queue; in an exact world only
 	counted  bool        // against the Receive Maximum of this connection
 	rel      bool        // its PUBREL has come on this connection
 	optional bool        // the broker may forget it
@@ -199,36 +201,14 @@ func merge(list []*due) []*due {
 }
 
 func (w *world) owe(a *account, d *due) {
-	if d.qos == 0 && !a.owned && !w.o.queueQoS0 {
-		return
+	switch {
+	case d.qos == 0 && !a.owned && !w.o.queueQoS0:
+		w.dropped[petrel.DropOffline]++
+	case w.o.exact():
+		w.queue(a, d)
+	default:
+		a.dues = append(a.dues, d)
 	}
-	if d.queued = a.peer == nil; d.queued && !w.makeRoom(a, d) {
-		return
-	}
-	a.dues = append(a.dues, d)
-}
-
-// makeRoom drops what gives way to d if the queue is full, QoS 0 first, and reports
-// whether there is room.
-func (w *world) makeRoom(a *account, d *due) bool {
-	n, first := 0, -1
-	for i, e := range a.dues {
-		if !e.queued || e.stage != waiting {
-			continue
-		}
-		n++
-		yields := w.o.dropOldest || d.qos > 0 && e.qos == 0
-		if yields && (first < 0 || d.qos > 0 && e.qos == 0 && a.dues[first].qos > 0) {
-			first = i
-		}
-	}
-	if w.o.queue == 0 || n < w.o.queue {
-		return true
-	}
-	if first >= 0 {
-		a.dues = slices.Delete(a.dues, first, first+1)
-	}
-	return first >= 0
 }
 
 // forgetReplays lets the retained messages of a topic that wait to be sent go.

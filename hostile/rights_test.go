@@ -121,6 +121,7 @@ func (w *world) scrutinize(a *account, lost []*subscription) {
 		}
 		return true
 	})
+	w.pump(a)
 }
 
 // mayHave reports whether a message on a topic, whatever it came by, may be sent to

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/petrelmq/petrel"
 	"github.com/petrelmq/petrel/packets"
 )
 
@@ -74,6 +75,9 @@ func (w *world) stepConnect(id string) {
 		id: id, user: w.userOf(id), version: choose(c, packets.V5, packets.V5, packets.V311), clean: c.one(3),
 		expiry: choose[uint32](c, 3600, 0, 2, never), window: choose(c, 65535, 1, 2, 65535), aliases: choose[uint16](c, 0, 2), prompt: !c.one(2),
 	}
+	if w.o.exact() {
+		g.window = choose(c, 1, 2, 3, 65535)
+	}
 	if c.one(2) {
 		g.most = tight
 	}
@@ -81,7 +85,7 @@ func (w *world) stepConnect(id string) {
 		g.alive = 2 * uint16(1+slices.Index(ids, id)) // never two at a time, as one may be told of the will of the other
 	}
 	if c.one(3) {
-		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: packets.QoS(c.pick(3)), retain: c.one(4), will: true}
+		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: packets.QoS(c.pick(3)), retain: w.retains(4), will: true}
 		g.delay = choose[uint32](c, 0, 1, 4)
 		if c.one(6) {
 			g.will.topic = "deny/w"
@@ -95,6 +99,9 @@ func (w *world) payload() string {
 	return fmt.Sprint("m", w.serial, w.padding())
 }
 
+// retains decides once in n times that a message is to be retained.
+func (w *world) retains(n int) bool { return w.choices.one(n) && !w.o.exact() }
+
 // attach connects, and says what has to become of it.
 func (w *world) attach(g greeting) {
 	if g.version != packets.V5 {
@@ -103,8 +110,11 @@ func (w *world) attach(g greeting) {
 			g.expiry = 0
 		}
 	}
-	if g.window == 0 || w.o.queue > 0 {
+	if g.window == 0 {
 		g.window = 65535
+	}
+	if w.o.exact() {
+		g.delay = 0
 	}
 	connect := packets.Connect{
 		Version: g.version, CleanStart: g.clean, ClientID: []byte(g.id), HasUserName: true, UserName: []byte(g.user),
@@ -137,6 +147,7 @@ func (w *world) attach(g greeting) {
 		}
 		a.peer, p.owner = p, a
 		a.expiry, a.will, a.delay = g.expiry, g.will, g.delay
+		w.pump(a)
 	}
 	p.wants = append(p.wants, want)
 	p.send(&connect)
@@ -159,7 +170,7 @@ func (w *world) stepPublish(id string) {
 // publish makes a PUBLISH of a client, and routes it in the model.
 func (w *world) publish(p *peer) packets.Packet {
 	c, a := &w.choices, p.owner
-	n := &note{topic: choose(c, names...), from: a.id, qos: packets.QoS(c.pick(3)), retain: c.one(4)}
+	n := &note{topic: choose(c, names...), from: a.id, qos: packets.QoS(c.pick(3)), retain: w.retains(4)}
 	if n.payload = w.payload(); n.retain && c.one(3) && !w.emptied[n.topic] { // a second one could not be told from the first
 		n.payload, w.emptied[n.topic] = "", true
 	}
@@ -170,7 +181,7 @@ func (w *world) publish(p *peer) packets.Packet {
 		}
 	}
 	if p.version == packets.V5 {
-		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 && w.o.queue == 0 { // a full queue is looked through for expired ones now and then
+		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 && !w.o.exact() { // a full queue is looked through for expired ones now and then
 			m.HasMessageExpiry = true
 			n.expires = w.now().Add(time.Duration(m.MessageExpiryInterval) * time.Second)
 		}
@@ -229,7 +240,7 @@ func (w *world) stepSubscribe(id string) {
 	want := answer{kind: packets.TypeSuback, id: 100}
 	for range choose(c, 1, 1, 2) {
 		s := &subscription{filter: choose(c, filters...), id: m.SubscriptionID}
-		if w.o.queue > 0 {
+		if w.o.exact() {
 			s.filter = strings.TrimPrefix(strings.TrimPrefix(s.filter, "$share/g/"), "$share/h/") // or nobody could tell whose queue is full
 		}
 		s.inner = s.filter
@@ -308,24 +319,31 @@ func (w *world) advance(p *peer, d *due) {
 // acknowledge answers a PUBLISH.
 func (w *world) acknowledge(p *peer, d *due, code packets.ReasonCode) {
 	w.note("%s acknowledges %q, identifier %d, with %v", p.owner.id, d.payload, d.id, code)
+	if code.IsError() {
+		w.dropped[petrel.DropRefusedByClient]++
+	}
 	if d.qos == packets.AtLeastOnce {
-		d.finish()
+		w.finishes(p, d)
 		p.send(&packets.Puback{PacketID: d.id, Reason: code})
 		return
 	}
 	if d.stage, d.rel = released, false; code.IsError() {
-		d.finish()
+		w.finishes(p, d)
 	}
 	p.send(&packets.Pubrec{PacketID: d.id, Reason: code})
 }
 
 func (w *world) complete(p *peer, d *due) {
 	w.note("%s completes %q, identifier %d", p.owner.id, d.payload, d.id)
-	d.finish()
+	w.finishes(p, d)
 	p.send(&packets.Pubcomp{PacketID: d.id})
 }
 
-func (d *due) finish() { d.stage, d.counted = done, false }
+// finishes lets a client have done with a message, and with that take another.
+func (w *world) finishes(p *peer, d *due) {
+	d.stage, d.counted = done, false
+	w.pump(p.owner)
+}
 
 func (w *world) stepRelease(id string) {
 	p := w.client(id)

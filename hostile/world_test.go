@@ -39,6 +39,8 @@ type world struct {
 	denied atomic.Pointer[rights] // read by the broker too
 	disk   *storetest.Disk        // nil without a store
 	host   host
+
+	dropped map[petrel.DropReason]uint64
 }
 
 // variant is the options of the broker that the model knows of.
@@ -71,12 +73,12 @@ func choose[T any](c *choices, list ...T) T { return list[c.pick(len(list))] }
 
 // run runs the program that the bytes are. It is called in a bubble.
 func run(t *testing.T, program []byte) {
-	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}}
+	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}, dropped: map[petrel.DropReason]uint64{}}
 	w.o = variant{perSubscription: w.choices.one(4), queueQoS0: w.choices.one(4), window: choose(&w.choices, 1024, 1024, 3, 1)}
 	w.o.store, w.o.local = w.choices.one(2), choose(&w.choices, "", "t/#", "#")
-	if w.o.queue, w.o.dropOldest = choose(&w.choices, 0, 0, 2), w.choices.one(2); w.o.queue > 0 {
-		w.o.window, w.o.local = 1024, "" // clients that are connected need no queue, and the host has one too
-		w.o.perSubscription = false      // or nobody could tell which of the copies came first
+	if w.o.queue, w.o.dropOldest = choose(&w.choices, 0, 0, 2, 1, 4), w.choices.one(2); w.o.exact() {
+		w.o.local = ""              // it has a queue too
+		w.o.perSubscription = false // or nobody could tell which of the copies came first
 	}
 	if w.denied.Store(new(rights)); w.o.store {
 		w.disk = storetest.NewDisk()
