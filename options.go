@@ -153,8 +153,10 @@ type Options struct {
 	//  2. When none waits, new messages of QoS 1 and 2 for sessions are dropped,
 	//     and new retained messages refused with 0x97.
 	//
-	// Nothing else that was accepted is given up. MaximumRetainedBytes keeps
-	// retained messages from taking all of it. Zero and negative mean no limit.
+	// Nothing else that was accepted is given up. Retained messages that a client is
+	// owed, and what waits in the Store, are sent as there is room for them in flight;
+	// one at a time is sent without, so that the client goes on. MaximumRetainedBytes
+	// keeps retained messages from taking all of it. Zero and negative mean no limit.
 	MemoryLimit int64
 
 	// MaximumSessionExpiry caps the Session Expiry Interval, also for 3.1.1

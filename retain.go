@@ -141,8 +141,8 @@ func (r *retained) ring(instant) {
 }
 
 // replay is the retained messages that a subscription is owed: a place in the
-// index, from which they are read as the socket takes them. They count against
-// no queue, and are never dropped for want of room. Guarded by session.mu.
+// index, from which they are read as the socket and the memory take them. They count
+// against no queue, and are never dropped for want of room. Guarded by session.mu.
 type replay struct {
 	entry   *entry
 	cursor  topics.Cursor
@@ -398,8 +398,8 @@ func (s *session) owedLocked(bt *batch) (d delivery, r *replay, again bool) {
 	}
 	next, sub := r.pending[0], &r.entry.Value
 	m, qos := next.kept, min(next.qos, sub.qos)
-	if qos > AtMostOnce && s.fullLocked() {
-		return d, r, false
+	if qos > AtMostOnce && (s.fullLocked() || s.flights.n > 0 && s.crowdedLocked(next.sent.size())) {
+		return d, r, false // what is in flight makes room
 	}
 	r.pending[0] = owed{}
 	if r.pending = r.pending[1:]; len(r.pending) == 0 {

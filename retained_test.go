@@ -339,6 +339,45 @@ func TestMemoryLimitOfRetainedMessages(t *testing.T) {
 	}
 }
 
+// Retained messages are sent to a client that acknowledges none as far as memory has room
+// for them in flight, but always one, so that it comes to all of them.
+func TestReplayKeepsToTheMemoryLimit(t *testing.T) {
+	const limit = 20_000
+	for _, tc := range []struct {
+		name     string
+		connect  packets.Connect
+		kept     int // messages of 1,000 bytes
+		inFlight int
+	}{
+		{"room for some", brokertest.ID("a"), 15, 5},
+		{"room for none", brokertest.ID("a"), 20, 1},
+		{"what no store has leaves room", brokertest.Durable("a"), 15, 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				b := m.start(petrel.Options{Logger: silent(), MemoryLimit: limit, MaximumRetainedBytes: -1})
+				topics := brokertest.Topics("t", tc.kept)
+				for _, topic := range topics {
+					retainBytes(t, b, topic, 1000)
+				}
+				a := b.Connect(tc.connect)
+				a.Subscribe(packets.AtLeastOnce, "#")
+				slices.Sort(topics)
+				for i, topic := range topics {
+					synctest.Wait()
+					held := min(tc.inFlight, tc.kept-i)
+					require.Equal(t, held, a.Waiting())
+					require.EqualValues(t, 1000*(tc.kept+held), b.Stats().MessageBytes)
+					p := brokertest.Expect[*packets.Publish](a)
+					require.Equal(t, topic, string(p.Topic))
+					a.Accept(p)
+				}
+				a.ExpectNothing()
+			})
+		})
+	}
+}
+
 // Replayed messages wait in the index, not in a queue: a small one does not matter.
 func TestReplayToSlowReader(t *testing.T) {
 	const n = 5000
