@@ -216,6 +216,9 @@ func (b *Broker) handOver(bt *batch, s *session) {
 	if st != nil && st.shared == 0 {
 		st = nil
 	}
+	if st != nil && st.busy {
+		st.again = true // the page that is being read may come too late for what follows
+	}
 	s.mu.Unlock()
 	for i := range samples {
 		if !b.hasOther(bt, &samples[i], s) {

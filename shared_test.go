@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -548,6 +549,40 @@ func TestSharedHandOverToFullMembers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A page of what waits for a member comes while it is handed over: it goes with it.
+func TestSharedHandOverWhileAPageIsRead(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		var moving atomic.Bool
+		var asks atomic.Int32
+		var release func()
+		asked := permission(func(r *petrel.AccessRequest) error {
+			switch {
+			case r.Client == nil || r.Client.ID() != "other":
+			case r.Action == petrel.Subscribe:
+				r.CheckDeliveries = true
+			case moving.Load() && asks.Add(1) == 2: // what was in memory is taken out, and goes there
+				release()
+				time.Sleep(time.Millisecond) // until the page is there
+			}
+			return nil
+		})
+		b := m.start(petrel.Options{Logger: silent(), Hooks: []petrel.Hook{asked}})
+		first := members(b, "$share/g/a/+", 1, brokertest.Durable, "first")[0]
+		first.Drop()
+		want := sendEach(t, b, 500)
+		release = m.holdLoads()
+		first = b.Connect(window(1, brokertest.Durable("first")))
+		first.ExpectPublish("a/0", "0")
+		other := members(b, "$share/g/a/+", 1, brokertest.ID, "other")[0]
+		other.ExpectNothing()
+		moving.Store(true)
+		first.Drop()
+		require.ElementsMatch(t, want, take(t, other, everything))
+		require.Zero(t, queuedFor(b, "first").Queued)
+		m.expectEmpty(t, b)
+	})
 }
 
 // Members come and go while messages are published: nothing is lost as long as

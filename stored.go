@@ -56,7 +56,7 @@ type stored struct {
 
 	busy   bool          // somebody reads
 	moving chan struct{} // closed when what handOverStored has taken out is in the store; nil if it takes nothing
-	again  bool          // handOverStored has found it so
+	again  bool          // handOver has found it so
 	gaps   bool          // records in the range were removed, perhaps not in the store yet
 	failed instant       // when a read has failed last
 
