@@ -54,6 +54,11 @@ func TestTinyScenarios(t *testing.T) {
 	for _, s := range list {
 		require.Contains(t, text, "| "+s.name+" ")
 	}
+
+	bench.seconds = 1e-6 // in which nothing can be done, as on a busy machine
+	busy := runAll(bench, []scenario{{name: "churn", run: churn(2)}}, brokers, 1, t.Output())
+	require.Empty(t, busy.failures)
+	require.Positive(t, busy.samples["churn"]["relay"][0].Rate)
 }
 
 // Brokers with stores keep what they have to, and say how often.
