@@ -190,7 +190,8 @@ type Options struct {
 
 	// SharedStrategy chooses the member of a shared subscription that gets a
 	// message, among its connected members as long as there are any. Those whose
-	// queue is full are left out as long as there are others. Zero is [RoundRobin].
+	// queue is full, or for whom MemoryLimit leaves no room, are left out as long as
+	// there are others. Zero is [RoundRobin].
 	SharedStrategy SharedStrategy
 
 	// ResponseInformation is given to 5.0 clients that ask for it (property 0x1A).

@@ -97,7 +97,7 @@ func (r *restoring) fly(s *restored) {
 		}
 	}
 	slices.SortFunc(s.sent, func(a, b flight) int { return cmp.Compare(a.seq, b.seq) })
-	s.numberAnew()
+	displaced := s.sameIdentifiers()
 	for _, f := range s.sent {
 		if f.msg != nil {
 			r.broker.memory.add(int64(f.msg.size()))
@@ -108,12 +108,15 @@ func (r *restoring) fly(s *restored) {
 		r.broker.memory.add(int64(d.msg.size()))
 		s.queue.push(d)
 	}
+	for i := range displaced {
+		r.passBack(s, &displaced[i])
+	}
 	s.sent, s.moved, s.head = nil, nil, nil
 }
 
-// numberAnew lets those flights wait whose packet identifier a later one has. They were
-// on their way to other members of a group when the process ended.
-func (s *restored) numberAnew() {
+// sameIdentifiers takes out the flights whose packet identifier a later one has. They
+// were on their way to other members of a group when the process ended.
+func (s *restored) sameIdentifiers() (displaced []delivery) {
 	taken := make(map[uint16]bool, len(s.sent))
 	for i := len(s.sent) - 1; i >= 0; i-- {
 		f := &s.sent[i]
@@ -122,8 +125,19 @@ func (s *restored) numberAnew() {
 			continue
 		}
 		if f.msg != nil {
-			s.head = slices.Insert(s.head, 0, f.delivery)
+			displaced = slices.Insert(displaced, 0, f.delivery)
 		}
 		s.sent = slices.Delete(s.sent, i, i+1)
 	}
+	return displaced
+}
+
+// passBack lets a message wait that was on its way to another member, as passOn does:
+// behind what waits there already, and so with a new place.
+func (r *restoring) passBack(s *restored, d *delivery) {
+	back := *d
+	back.place = place{}
+	r.journal.keepDelivery(nil, s.session, &back, 0)
+	s.lineUpLocked(&back, !r.broker.memory.spare(int64(d.msg.size())))
+	r.journal.forget(nil, s.session, d)
 }

@@ -20,20 +20,21 @@ const (
 	atOnce       readiness = iota // its client is connected, and nothing waits
 	afterQueue                    // its client is connected, and its queue has room
 	whenBack                      // its queue has room, but its client is away
-	hardly                        // its client is connected, but its queue is full
-	hardlyEither                  // its queue is full, and its client away
+	hardly                        // its client is connected, but its queue or the memory is full
+	hardlyEither                  // its queue or the memory is full, and its client away
 	notAnyMore                    // it has ended
 )
 
 // readiness is that for n bytes.
-func (s *session) readiness(n int) readiness {
+func (s *session) readiness(n int, qos QoS) readiness {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	online, full := s.online.Load(), s.overfullLocked(1, n)
+	homeless := qos > AtMostOnce && !s.durable && !s.broker.memory.fits(n) // neither memory nor a store has room
+	online, full := s.online.Load(), homeless || s.overfullLocked(1, n)
 	switch {
 	case s.ended:
 		return notAnyMore
-	case online && s.queue.messages() == 0:
+	case online && s.queue.messages() == 0 && !homeless:
 		return atOnce
 	case online && full:
 		return hardly
@@ -76,7 +77,10 @@ func (b *Broker) readiest(bt *batch, g *group, p *publication, from *session, le
 	}
 	first, size := b.firstChoice(g, p, len(bt.members)), p.size()
 	for r := atOnce; r <= least; r++ {
-		if e := pick(bt, first, p, b, func(s *session) bool { return s != from && s.readiness(size) == r }); e != nil {
+		e := pick(bt, first, p, b, func(sub *subscription) bool {
+			return sub.session != from && sub.session.readiness(size, min(sub.qos, p.qos)) == r
+		})
+		if e != nil {
 			return e
 		}
 	}
@@ -151,12 +155,12 @@ func (b *Broker) firstChoice(g *group, p *publication, n int) int {
 
 // pick returns the first member from the given place on that ok accepts and that may
 // receive p. In a bracket nobody can be asked: then one that need not be comes first.
-func pick(bt *batch, first int, p *publication, b *Broker, ok func(*session) bool) (unasked *entry) {
+func pick(bt *batch, first int, p *publication, b *Broker, ok func(*subscription) bool) (unasked *entry) {
 	n := len(bt.members)
 	for i := range n {
 		e := bt.members[(first+i)%n]
 		switch {
-		case !ok(e.Value.session):
+		case !ok(&e.Value):
 		case !e.Value.check:
 			return e
 		case bt.journal.bracketed:
@@ -184,7 +188,8 @@ func (b *Broker) redispatch(bt *batch, s *session, d *delivery) bool {
 }
 
 // passOn is redispatch for a session that goes on. If the other members have gone
-// meanwhile, or their queues are full, the message waits for it as before, behind what waits there already.
+// meanwhile, or have no room, the message waits for it as before, behind what waits
+// there already.
 func (b *Broker) passOn(bt *batch, s *session, d *delivery) {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)

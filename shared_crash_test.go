@@ -295,42 +295,66 @@ func TestOtherMemberGoesWhileMessagesMove(t *testing.T) {
 // packet identifiers anew. A crash before they are there leaves two with the same.
 func TestRestoredFlightsWithTheSameIdentifier(t *testing.T) {
 	onMachine(t, func(t *testing.T, m *machine) {
-		d := &doorkeeper{}
-		o := petrel.Options{Logger: silent(), HookTimeout: time.Hour, Hooks: []petrel.Hook{d}}
-		b := m.start(o)
+		id := flightsWithTheSameIdentifier(t, m)
+		require.Equal(t, 3, m.kinds()["q"])
+		b := m.restart(discreet)
 		a := b.Connect(brokertest.Durable("a"))
-		a.Subscribe(packets.AtLeastOnce, "$share/g/jobs", "own")
-		pub := b.Connect(brokertest.ID("publisher"))
-		pub.Publish("jobs", "1", packets.AtLeastOnce)
-		job := a.ExpectPublish("jobs", "1")
-		other := b.Connect(brokertest.ID("b"))
-		other.Subscribe(packets.AtLeastOnce, "$share/g/jobs")
-		var asked atomic.Int32
-		d.onReceive(func(ctx context.Context, client string) {
-			if client == "b" && asked.Add(1) == 2 { // when the message is taken from its session
-				<-ctx.Done()
-			}
-		})
-		a.Conn.Close() // whose end is held up
-		synctest.Wait()
-		require.EqualValues(t, 2, asked.Load())
-		a = b.Connect(brokertest.Durable("a"))
-		pub.Publish("own", "2", packets.AtLeastOnce)
-		require.Equal(t, job.PacketID, a.ExpectPublish("own", "2").PacketID)
-		synctest.Wait()
-		require.Equal(t, 2, m.kinds()["q"])
-
-		d.onReceive(nil)
-		b = m.restart(o)
-		a = b.Connect(brokertest.Durable("a"))
 		two := a.ExpectPublish("own", "2")
+		three := a.ExpectPublish("own", "3")
 		one := a.ExpectPublish("jobs", "1")
-		require.Equal(t, []any{job.PacketID, true}, []any{two.PacketID, two.Dup})
+		require.Equal(t, []any{id, true}, []any{two.PacketID, two.Dup})
 		require.NotEqual(t, one.PacketID, two.PacketID)
-		a.Accept(one)
-		a.Accept(two)
-		require.Zero(t, m.kinds()["q"])
-		b = m.restart(o)
+		for _, p := range []*packets.Publish{one, two, three} {
+			a.Accept(p)
+		}
+		m.expectEmpty(t, b)
+		b = m.restart(discreet)
 		b.Connect(brokertest.Durable("a")).ExpectNothing()
 	})
+}
+
+// The same if memory has room for none of them at the start: each comes once, whatever
+// lies beside it in the store.
+func TestRestoredFlightsWithTheSameIdentifierAndNoMemory(t *testing.T) {
+	onMachine(t, func(t *testing.T, m *machine) {
+		flightsWithTheSameIdentifier(t, m)
+		retainBytes(t, m.broker, "kept", 100)
+		b := m.restart(petrel.Options{Logger: silent(), MemoryLimit: 100, MaximumRetainedBytes: -1})
+		require.EqualValues(t, 100+len("own2"), b.Stats().MessageBytes)
+		require.Equal(t, 2, queuedFor(b, "a").Queued)
+		retainBytes(t, b, "kept", 0)
+		a := b.Connect(brokertest.Durable("a"))
+		synctest.Wait()
+		require.Zero(t, queuedFor(b, "a").Queued)
+		require.Equal(t, []string{"2", "3", "1"}, take(t, a, everything))
+		m.expectEmpty(t, b)
+	})
+}
+
+// flightsWithTheSameIdentifier leaves to a durable session "a" the message "1" of a group,
+// "2" with the same identifier, and "3" that waits.
+func flightsWithTheSameIdentifier(t *testing.T, m *machine) (id uint16) {
+	d := &doorkeeper{}
+	b := m.start(petrel.Options{Logger: silent(), HookTimeout: time.Hour, Hooks: []petrel.Hook{d}})
+	a := b.Connect(brokertest.Durable("a"))
+	a.Subscribe(packets.AtLeastOnce, "$share/g/jobs", "own")
+	pub := b.Connect(brokertest.ID("publisher"))
+	pub.Publish("jobs", "1", packets.AtLeastOnce)
+	job := a.ExpectPublish("jobs", "1")
+	other := b.Connect(brokertest.ID("b"))
+	other.Subscribe(packets.AtLeastOnce, "$share/g/jobs")
+	var asked atomic.Int32
+	d.onReceive(func(ctx context.Context, client string) {
+		if client == "b" && asked.Add(1) == 2 { // when the message is taken from its session
+			<-ctx.Done()
+		}
+	})
+	a.Conn.Close() // whose end is held up
+	synctest.Wait()
+	require.EqualValues(t, 2, asked.Load())
+	a = b.Connect(window(1, brokertest.Durable("a")))
+	pub.Publish("own", "2", packets.AtLeastOnce)
+	pub.Publish("own", "3", packets.AtLeastOnce)
+	require.Equal(t, job.PacketID, a.ExpectPublish("own", "2").PacketID)
+	return job.PacketID
 }

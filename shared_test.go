@@ -585,6 +585,38 @@ func TestSharedHandOverWhileAPageIsRead(t *testing.T) {
 	})
 }
 
+// What the store has of a member's messages does not go to another one that no memory is
+// left for: it would be dropped there. Nor do new messages, as long as there is one that
+// can have them.
+func TestSharedMemberWithoutMemoryIsLeftOut(t *testing.T) {
+	const n = 100
+	onMachine(t, func(t *testing.T, m *machine) {
+		b := m.start(petrel.Options{Logger: silent(), MemoryLimit: 20_000, MaximumRetainedBytes: -1})
+		first := members(b, "$share/g/a/+", 1, brokertest.Durable, "first")[0]
+		first.Drop()
+		retainBytes(t, b, "kept", 19_900)
+		want := sendEach(t, b, n)
+		slow := members(b, "$share/g/a/+", 1, brokertest.ID, "slow")[0]
+		slow.ExpectNothing()
+		first = b.Connect(window(1, brokertest.Durable("first")))
+		first.ExpectPublish("a/0", "0")
+		first.Drop()
+		synctest.Wait()
+		require.Empty(t, b.Stats().Dropped)
+		require.LessOrEqual(t, b.Stats().MessageBytes, int64(20_000))
+		for i := range 10 {
+			payload := fmt.Sprint(n + i)
+			hostPublishesTo(t, b, 1, "a/"+payload, payload)
+			want = append(want, payload)
+		}
+		require.Empty(t, b.Stats().Dropped)
+		got := take(t, slow, everything)
+		require.NotEmpty(t, got)
+		left := take(t, b.Connect(brokertest.Durable("first")), everything)
+		require.ElementsMatch(t, want, append(got, left...))
+	})
+}
+
 // Members come and go while messages are published: nothing is lost as long as
 // one is connected, and what was acknowledged comes to nobody else.
 func TestSharedMembersComeAndGo(t *testing.T) {
