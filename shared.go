@@ -75,7 +75,12 @@ func (b *Broker) readiest(bt *batch, g *group, p *publication, from *session, le
 	if len(bt.members) == 0 {
 		return nil
 	}
-	first, size := b.firstChoice(g, p, len(bt.members)), p.size()
+	return b.readiestAfter(bt, b.firstChoice(g, p, len(bt.members)), p, from, least)
+}
+
+// readiestAfter is readiest among batch.members, from the given place on.
+func (b *Broker) readiestAfter(bt *batch, first int, p *publication, from *session, least readiness) *entry {
+	size := p.size()
 	for r := atOnce; r <= least; r++ {
 		e := pick(bt, first, p, b, func(sub *subscription) bool {
 			return sub.session != from && sub.session.readiness(size, min(sub.qos, p.qos)) == r
@@ -216,7 +221,7 @@ func (b *Broker) handOver(bt *batch, s *session) {
 	if s.owner == nil {
 		s.spillTailLocked() // what the store has goes first
 	}
-	samples := s.sharedLocked()
+	flights, samples := s.movableFlightsLocked(), s.sharedLocked()
 	st := s.queue.stored
 	if st != nil && st.shared == 0 {
 		st = nil
@@ -225,8 +230,13 @@ func (b *Broker) handOver(bt *batch, s *session) {
 		st.again = true // the page that is being read may come too late for what follows
 	}
 	s.mu.Unlock()
+	stay := make(map[*entry]bool) // others take no more of these
+	for i := range flights {
+		f := &flights[i]
+		stay[f.shared] = stay[f.shared] || !b.handOverFlight(bt, s, f)
+	}
 	for i := range samples {
-		if !b.hasOther(bt, &samples[i], s) {
+		if stay[samples[i].shared] || !b.hasOther(bt, &samples[i], s) {
 			continue
 		}
 		s.mu.Lock()
@@ -239,6 +249,21 @@ func (b *Broker) handOver(bt *batch, s *session) {
 	if st != nil && b.hasCompany(bt, s) {
 		b.spawn(func() { b.handOverStored(s, st) })
 	}
+}
+
+// handOverFlight is handOver for a message that was sent, and reports whether it went.
+// One that stays is still in flight, or the queue would have to have room for it.
+func (b *Broker) handOverFlight(bt *batch, s *session, f *flight) bool {
+	if !b.hasOther(bt, &f.delivery, s) {
+		return false
+	}
+	s.mu.Lock()
+	taken := s.takeFlightLocked(f)
+	s.mu.Unlock()
+	if taken {
+		b.passOn(bt, s, &f.delivery)
+	}
+	return taken
 }
 
 // hasCompany reports whether another member of one of the session's shared
@@ -269,47 +294,49 @@ func (b *Broker) hasCompany(bt *batch, s *session) bool {
 // what is in flight.
 func (f *flight) mayMove() bool { return f.shared != nil && f.qos == AtLeastOnce }
 
-// sharedLocked returns one message of each shared subscription that has any
-// which other members could get.
-func (s *session) sharedLocked() (samples []delivery) {
-	note := func(d *delivery) {
-		for i := range samples {
-			if samples[i].shared == d.shared {
-				return
-			}
-		}
-		samples = append(samples, *d)
-	}
+// movableFlightsLocked returns what other members could get of what is in flight, in order.
+func (s *session) movableFlightsLocked() (list []flight) {
 	for _, f := range s.flights.ordered() {
 		if f.mayMove() {
-			note(&f.delivery)
+			list = append(list, *f)
 		}
 	}
+	return list
+}
+
+// sharedLocked returns one message of each shared subscription by which some wait.
+func (s *session) sharedLocked() (samples []delivery) {
 	s.queue.all(func(d *delivery) {
-		if d.shared != nil {
-			note(d)
+		if d.shared == nil || slices.ContainsFunc(samples, func(e delivery) bool { return e.shared == d.shared }) {
+			return
 		}
+		samples = append(samples, *d)
 	})
 	return samples
 }
 
-// takeSharedLocked removes the messages of one shared subscription, in order,
-// unless the session has a connection again.
-func (s *session) takeSharedLocked(from *entry) (taken []delivery) {
+// takeFlightLocked removes a message that was in flight, unless it is finished
+// meanwhile or the session has a connection again.
+func (s *session) takeFlightLocked(was *flight) bool {
+	f := s.flights.get(was.id)
+	if s.owner != nil || s.ended || f == nil || f.seq != was.seq {
+		return false
+	}
+	s.dropFlightLocked(f)
+	return true
+}
+
+// takeSharedLocked removes the messages of one shared subscription that wait, in
+// order, unless the session has a connection again.
+func (s *session) takeSharedLocked(from *entry) []delivery {
 	if s.owner != nil || s.ended {
 		return nil
-	}
-	for _, f := range s.flights.ordered() {
-		if f.mayMove() && f.shared == from {
-			taken = append(taken, f.delivery)
-			s.dropFlightLocked(f)
-		}
 	}
 	queued := s.queue.removeFunc(func(d *delivery) bool { return d.shared == from })
 	for i := range queued {
 		s.broker.memory.remove(&queued[i])
 	}
-	return append(taken, queued...)
+	return queued
 }
 
 // hasOther reports whether another member of the shared subscription is connected.
@@ -317,7 +344,11 @@ func (b *Broker) hasOther(bt *batch, d *delivery, from *session) bool {
 	p := &bt.waiting
 	p.from(d.msg, p.topic)
 	g := b.groupOf(bt, d.shared, p)
-	return g != nil && b.readiest(bt, g, p, from, afterQueue) != nil
+	if g == nil {
+		return false
+	}
+	bt.members = g.Members(bt.members[:0])
+	return b.readiestAfter(bt, 0, p, from, afterQueue) != nil // nobody's turn is used up
 }
 
 // groupOf finds the shared subscription by which p came to one of its members,

@@ -562,7 +562,7 @@ func TestSharedHandOverWhileAPageIsRead(t *testing.T) {
 			case r.Client == nil || r.Client.ID() != "other":
 			case r.Action == petrel.Subscribe:
 				r.CheckDeliveries = true
-			case moving.Load() && asks.Add(1) == 2: // what was in memory is taken out, and goes there
+			case moving.Load() && asks.Add(1) == 4: // what was in flight went there, and what was in memory is taken out and follows
 				release()
 				time.Sleep(time.Millisecond) // until the page is there
 			}
@@ -615,6 +615,43 @@ func TestSharedMemberWithoutMemoryIsLeftOut(t *testing.T) {
 		left := take(t, b.Connect(brokertest.Durable("first")), everything)
 		require.ElementsMatch(t, want, append(got, left...))
 	})
+}
+
+// What was in flight need not fit into the queue when the others take only some of it.
+func TestSharedHandOverOfMoreThanTheQueueHolds(t *testing.T) {
+	for name, policy := range map[string]petrel.DropPolicy{"the newest gives way": petrel.DropNewest, "the oldest gives way": petrel.DropOldest} {
+		t.Run(name, func(t *testing.T) {
+			onMachine(t, func(t *testing.T, m *machine) {
+				b := m.start(petrel.Options{QueueMessages: 2, QueueFull: policy, Logger: silent()})
+				wide := func(id string) packets.Connect { return window(5, brokertest.Durable(id)) }
+				first := members(b, "$share/g/a/+", 1, wide, "first")[0]
+				want := sendEach(t, b, 7)
+				require.Equal(t, want[:5], payloads(arrived(t, first)))
+				slow := stalled(b)
+				first.Drop()
+				synctest.Wait()
+				require.Empty(t, b.Stats().Dropped)
+				got := take(t, slow, everything)
+				left := take(t, b.Connect(wide("first")), everything)
+				require.NotEmpty(t, left)
+				require.ElementsMatch(t, want, append(got, left...))
+				m.expectEmpty(t, b)
+			})
+		})
+	}
+}
+
+// What was in flight goes to the others in turn: each gets some.
+func TestSharedHandOverInTurn(t *testing.T) {
+	b := brokertest.New(t, petrel.Options{})
+	first := members(b, "$share/g/a/+", 1, brokertest.Durable, "first")[0]
+	want := sendEach(t, b, 8)
+	require.Equal(t, want, payloads(arrived(t, first)))
+	others := members(b, "$share/g/a/+", 1, brokertest.ID, "second", "third", "fourth")
+	first.Drop()
+	for _, c := range others {
+		require.IsType(t, &packets.Publish{}, c.Receive())
+	}
 }
 
 // Members come and go while messages are published: nothing is lost as long as
