@@ -70,7 +70,7 @@ func (w *world) judgeHost() {
 
 func (w *world) stepHostPublish(string) {
 	c := &w.choices
-	n := &note{topic: names[c.pick(6)], payload: w.payload(), qos: packets.QoS(c.pick(3)), retain: w.retains(2)}
+	n := &note{topic: names[c.pick(6)], payload: w.payload(), qos: w.qos(), retain: w.retains(2)}
 	w.note("the host publishes %q to %s with %v, retain %v", n.payload, n.topic, n.qos, n.retain)
 	w.route(n)
 	if err := w.broker.Publish(w.t.Context(), petrel.Message{Topic: n.topic, Payload: []byte(n.payload), QoS: n.qos, Retain: n.retain}); err != nil {
@@ -113,7 +113,7 @@ func (w *world) stepRevoke(id string) {
 // stepRestart ends the process, and starts another with what the disk has. The wills
 // that are due then come in any order, so that a full queue could drop any.
 func (w *world) stepRestart(string) {
-	if w.disk == nil || w.o.exact() || !w.choices.one(2) {
+	if w.disk == nil || w.o.small() || !w.choices.one(2) {
 		return
 	}
 	w.note("the process ends, and another starts")

@@ -29,6 +29,7 @@ func (w *world) settle() {
 		w.judgeRest(p)
 	}
 	w.peers = slices.DeleteFunc(w.peers, func(p *peer) bool { return p.gone })
+	w.judgeCrowd()
 	w.judgeShared()
 	w.judgeDropped()
 	w.judgeHost()
@@ -371,7 +372,7 @@ func (a *account) room() int {
 // every member takes messages.
 func (w *world) judgeShared() {
 	w.copies = slices.DeleteFunc(w.copies, func(c *sharedCopy) bool {
-		return c.excused && len(c.holders) == 0 && !w.hasMember(c) ||
+		return c.excused && len(c.holders) == 0 && !w.hasMember(c.filter) ||
 			c.groups == 1 && slices.ContainsFunc(c.holders, func(d *due) bool { return d.stage == done && d.qos < 2 })
 	})
 	for _, c := range w.copies {
@@ -394,9 +395,9 @@ func (w *world) judgeShared() {
 	}
 }
 
-func (w *world) hasMember(c *sharedCopy) bool {
+func (w *world) hasMember(filter string) bool {
 	for _, a := range w.accounts {
-		if len(a.joined[c.filter]) > 0 {
+		if len(a.joined[filter]) > 0 {
 			return true
 		}
 	}

@@ -160,6 +160,7 @@ func (w *world) route(n *note) (copies int) {
 	copies += w.routeToHost(n)
 	n.groups = len(groups)
 	for _, filter := range slices.Sorted(maps.Keys(groups)) {
+		w.mayLose(n)
 		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, excused: n.groups > 1 || n.isLong() || w.mayVanish(filter, n)})
 		copies++
 	}
@@ -311,6 +312,7 @@ func (w *world) leave(a *account) {
 // end ends a session, and what it is due with it.
 func (w *world) end(a *account) {
 	delete(w.accounts, a.id)
+	w.pardon()
 	for _, c := range w.copies {
 		if len(a.joined[c.filter]) > 0 {
 			c.excused = true // it may have been the last that could get it

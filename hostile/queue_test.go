@@ -11,7 +11,7 @@ import (
 // what every client was sent, what waits for it, and what was dropped. For that it has
 // nothing that comes in an order of its own, or when the broker likes: retained messages,
 // shared subscriptions, delayed wills, and messages that expire or may be too large.
-func (o *variant) exact() bool { return o.queue > 0 }
+func (o *variant) exact() bool { return o.small() && !o.crowd }
 
 // queue lets d wait behind what waits already, if the limit of the queue allows.
 func (w *world) queue(a *account, d *due) {

@@ -106,6 +106,7 @@ func (w *world) reauthorize(a *account) {
 // scrutinize takes from an account the messages that were not sent on this
 // connection and that it may not have.
 func (w *world) scrutinize(a *account, lost []*subscription) {
+	w.pardon()
 	w.looks++
 	a.look = w.looks
 	a.dues = slices.DeleteFunc(a.dues, func(d *due) bool {

@@ -16,7 +16,7 @@ const longest = 6 * 3
 
 // padding makes of some payloads long ones.
 func (w *world) padding() string {
-	if !w.choices.one(3) || w.o.exact() {
+	if !w.choices.one(3) || w.o.small() {
 		return ""
 	}
 	return strings.Repeat("x", 20+w.choices.pick(35))

@@ -75,7 +75,7 @@ func (w *world) stepConnect(id string) {
 		id: id, user: w.userOf(id), version: choose(c, packets.V5, packets.V5, packets.V311), clean: c.one(3),
 		expiry: choose[uint32](c, 3600, 0, 2, never), window: choose(c, 65535, 1, 2, 65535), aliases: choose[uint16](c, 0, 2), prompt: !c.one(2),
 	}
-	if w.o.exact() {
+	if w.o.small() {
 		g.window = choose(c, 1, 2, 3, 65535)
 	}
 	if c.one(2) {
@@ -85,7 +85,7 @@ func (w *world) stepConnect(id string) {
 		g.alive = 2 * uint16(1+slices.Index(ids, id)) // never two at a time, as one may be told of the will of the other
 	}
 	if c.one(3) {
-		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: packets.QoS(c.pick(3)), retain: w.retains(4), will: true}
+		g.will = &note{topic: "w/" + id, payload: w.payload(), from: id, qos: w.qos(), retain: w.retains(4), will: true}
 		g.delay = choose[uint32](c, 0, 1, 4)
 		if c.one(6) {
 			g.will.topic = "deny/w"
@@ -100,7 +100,16 @@ func (w *world) payload() string {
 }
 
 // retains decides once in n times that a message is to be retained.
-func (w *world) retains(n int) bool { return w.choices.one(n) && !w.o.exact() }
+func (w *world) retains(n int) bool { return w.choices.one(n) && !w.o.small() }
+
+// qos decides for the QoS of a message. QoS 0 is lost too easily for a crowd.
+func (w *world) qos() packets.QoS {
+	q := packets.QoS(w.choices.pick(3))
+	if w.o.crowd {
+		q = max(q, packets.AtLeastOnce)
+	}
+	return q
+}
 
 // attach connects, and says what has to become of it.
 func (w *world) attach(g greeting) {
@@ -113,7 +122,7 @@ func (w *world) attach(g greeting) {
 	if g.window == 0 {
 		g.window = 65535
 	}
-	if w.o.exact() {
+	if w.o.small() {
 		g.delay = 0
 	}
 	connect := packets.Connect{
@@ -170,7 +179,7 @@ func (w *world) stepPublish(id string) {
 // publish makes a PUBLISH of a client, and routes it in the model.
 func (w *world) publish(p *peer) packets.Packet {
 	c, a := &w.choices, p.owner
-	n := &note{topic: choose(c, names...), from: a.id, qos: packets.QoS(c.pick(3)), retain: w.retains(4)}
+	n := &note{topic: choose(c, names...), from: a.id, qos: w.qos(), retain: w.retains(4)}
 	if n.payload = w.payload(); n.retain && c.one(3) && !w.emptied[n.topic] { // a second one could not be told from the first
 		n.payload, w.emptied[n.topic] = "", true
 	}
@@ -181,7 +190,7 @@ func (w *world) publish(p *peer) packets.Packet {
 		}
 	}
 	if p.version == packets.V5 {
-		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 && !w.o.exact() { // a full queue is looked through for expired ones now and then
+		if m.MessageExpiryInterval = choose[uint32](c, 0, 0, 0, 1, 3); m.MessageExpiryInterval > 0 && !w.o.small() { // a full queue is looked through for expired ones now and then
 			m.HasMessageExpiry = true
 			n.expires = w.now().Add(time.Duration(m.MessageExpiryInterval) * time.Second)
 		}
@@ -240,6 +249,9 @@ func (w *world) stepSubscribe(id string) {
 	want := answer{kind: packets.TypeSuback, id: 100}
 	for range choose(c, 1, 1, 2) {
 		s := &subscription{filter: choose(c, filters...), id: m.SubscriptionID}
+		if w.o.crowd {
+			s.filter = crowdFilter
+		}
 		if w.o.exact() {
 			s.filter = strings.TrimPrefix(strings.TrimPrefix(s.filter, "$share/g/"), "$share/h/") // or nobody could tell whose queue is full
 		}
@@ -248,6 +260,9 @@ func (w *world) stepSubscribe(id string) {
 			s.inner = strings.SplitN(s.filter, "/", 3)[2]
 		}
 		s.Subscription = packets.Subscription{Filter: []byte(s.filter), QoS: packets.QoS(2 - c.pick(3))}
+		if w.o.crowd {
+			s.QoS = max(s.QoS, packets.AtLeastOnce)
+		}
 		if p.version == packets.V5 {
 			s.NoLocal, s.RetainAsPublished, s.RetainHandling = c.one(4) && !s.shared, c.one(2), byte(c.pick(3))
 		}
@@ -275,6 +290,9 @@ func (w *world) stepUnsubscribe(id string) {
 		return
 	}
 	filter := choose(&w.choices, filters...)
+	if w.o.crowd {
+		filter = crowdFilter
+	}
 	code := packets.NoSubscriptionExisted
 	if w.unsubscribe(p.owner, filter) {
 		code = packets.Success

@@ -41,6 +41,7 @@ type world struct {
 	host   host
 
 	dropped map[petrel.DropReason]uint64
+	crowd   crowd
 }
 
 // variant is the options of the broker that the model knows of.
@@ -50,6 +51,7 @@ type variant struct {
 	window          int // Options.MaximumInflight
 	queue           int // Options.QueueMessages, 0 for the default
 	dropOldest      bool
+	crowd           bool // of members of one shared subscription
 	store           bool
 	local           string // filter of a subscription of the host; empty for none
 }
@@ -76,7 +78,8 @@ func run(t *testing.T, program []byte) {
 	w := &world{t: t, choices: program, accounts: map[string]*account{}, retained: map[string]*note{}, emptied: map[string]bool{}, dropped: map[petrel.DropReason]uint64{}}
 	w.o = variant{perSubscription: w.choices.one(4), queueQoS0: w.choices.one(4), window: choose(&w.choices, 1024, 1024, 3, 1)}
 	w.o.store, w.o.local = w.choices.one(2), choose(&w.choices, "", "t/#", "#")
-	if w.o.queue, w.o.dropOldest = choose(&w.choices, 0, 0, 2, 1, 4), w.choices.one(2); w.o.exact() {
+	if w.o.queue, w.o.dropOldest = choose(&w.choices, 0, 0, 2, 1, 4), w.choices.one(2); w.o.small() {
+		w.o.crowd = w.choices.one(3)
 		w.o.local = ""              // it has a queue too
 		w.o.perSubscription = false // or nobody could tell which of the copies came first
 	}
