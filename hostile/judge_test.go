@@ -223,7 +223,7 @@ func (w *world) findShared(a *account, topic string, m *packets.Publish, v packe
 		for _, s := range a.joined[c.filter] {
 			d := &due{note: c.note, qos: min(s.QoS, c.qos), retain: c.retain && s.RetainAsPublished, ids: idsOf(s), group: c}
 			may := w.allows(s, a.id, c.note) || c.excused && w.mayHave(a, topic, nil) // as it was looked at when it waited
-			if may && d.is(topic, m, v) {
+			if may && s.brings(c) && d.is(topic, m, v) {
 				c.holders, c.owners = append(c.holders, d), append(c.owners, a)
 				a.dues = append(a.dues, d)
 				return d

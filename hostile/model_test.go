@@ -36,6 +36,8 @@ type subscription struct {
 	check bool // each delivery has to be allowed
 	step  int  // of the program, that made it
 	after int  // world.looks when it was made
+	ended bool // or replaced
+	last  int  // the last of world.routed that came by it, once it has ended
 }
 
 // account is the session of a client identifier.
@@ -97,6 +99,7 @@ type due struct {
 type sharedCopy struct {
 	*note
 	filter  string
+	number  int // of world.routed
 	holders []*due
 	owners  []*account // of the holders
 	excused bool       // nobody has to get it, or nobody can tell whether somebody got it
@@ -135,6 +138,7 @@ func (w *world) route(n *note) (copies int) {
 		}
 		w.forgetReplays(n.topic)
 	}
+	w.routed++
 	groups := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(w.accounts)) {
 		a := w.accounts[id]
@@ -161,7 +165,7 @@ func (w *world) route(n *note) (copies int) {
 	n.groups = len(groups)
 	for _, filter := range slices.Sorted(maps.Keys(groups)) {
 		w.mayLose(n)
-		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, excused: n.groups > 1 || n.isLong() || w.mayVanish(filter, n)})
+		w.copies = append(w.copies, &sharedCopy{note: n, filter: filter, number: w.routed, excused: n.groups > 1 || n.isLong() || w.mayVanish(filter, n)})
 		copies++
 	}
 	return copies
@@ -226,6 +230,7 @@ func (w *world) forgetReplays(topic string) {
 // subscribe adds a subscription, and what it is owed of the retained messages.
 func (w *world) subscribe(a *account, s *subscription) {
 	old, replaced := a.subs[s.filter]
+	w.endSubscription(a, s.filter)
 	s.step, s.after = w.steps, w.looks
 	a.loose = a.loose || replaced && old.step == s.step // what it was owed goes on in another form
 	a.subs[s.filter] = s
@@ -256,11 +261,22 @@ func (w *world) subscribe(a *account, s *subscription) {
 	}
 }
 
+// endSubscription ends one if there is one: nothing new comes by it.
+func (w *world) endSubscription(a *account, filter string) {
+	if s := a.subs[filter]; s != nil {
+		s.ended, s.last = true, w.routed
+		delete(a.subs, filter)
+	}
+}
+
+// brings reports whether the copy may have come by the subscription.
+func (s *subscription) brings(c *sharedCopy) bool { return !s.ended || c.number <= s.last }
+
 func (w *world) unsubscribe(a *account, filter string) bool {
 	if _, ok := a.subs[filter]; !ok {
 		return false
 	}
-	delete(a.subs, filter)
+	w.endSubscription(a, filter)
 	for _, d := range a.dues {
 		if d.replay == filter {
 			d.optional = true

@@ -89,7 +89,7 @@ func (w *world) reauthorize(a *account) {
 	for _, s := range a.subs {
 		if !w.rights().maySubscribe(s.inner) {
 			lost = append(lost, s)
-			delete(a.subs, s.filter)
+			w.endSubscription(a, s.filter)
 		}
 	}
 	a.dues = slices.DeleteFunc(a.dues, func(d *due) bool {

@@ -26,6 +26,7 @@ type world struct {
 	choices choices
 	program strings.Builder
 	steps   int
+	routed  int // messages
 	looks   int // at what accounts hold, when rights may have changed
 	sleeps  int
 	serial  int
