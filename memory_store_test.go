@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,7 @@ type lastingWorld struct {
 	m    *machine
 	o    petrel.Options
 	host []*petrel.LocalSubscription
-	busy bool // the host takes its time
+	busy atomic.Bool // the host takes its time
 	seen *dropRecorder
 }
 
@@ -96,7 +97,7 @@ func (w *lastingWorld) step() (publishes bool) {
 	case 2:
 		w.subscribeAsHost()
 	case 3:
-		w.busy = !w.busy
+		w.busy.Store(!w.busy.Load())
 	case 4:
 		w.failToRead()
 	case 5, 6:
@@ -140,7 +141,8 @@ func (w *lastingWorld) restart(end func()) {
 	for _, a := range w.actors {
 		a.client = nil
 	}
-	w.host, w.busy = nil, false
+	w.host = nil
+	w.busy.Store(false)
 	w.b = w.m.start(w.o)
 }
 
@@ -174,7 +176,7 @@ func (w *lastingWorld) subscribeAsHost() {
 	}
 	o := petrel.SubscribeOptions{QoS: packets.QoS(w.r.IntN(3))}
 	l, err := w.b.Subscribe(worldFilters[w.r.IntN(len(worldFilters))], o, func(ctx context.Context, _ *petrel.Message) {
-		if w.busy {
+		if w.busy.Load() {
 			select {
 			case <-ctx.Done():
 			case <-time.After(20 * time.Second):
@@ -222,7 +224,7 @@ func (w *lastingWorld) answerAll(a *actor) (some bool) {
 
 // drain lets everybody take what waits for him.
 func (w *lastingWorld) drain() {
-	w.busy = false
+	w.busy.Store(false)
 	time.Sleep(time.Hour)
 	for _, a := range w.actors {
 		w.connect(a)
