@@ -254,7 +254,7 @@ func (w *world) subscribe(a *account, s *subscription) {
 	a.loose = a.loose || a.room() <= 0 // the broker has not looked yet what there is
 	for _, topic := range slices.Sorted(maps.Keys(w.retained)) {
 		n := w.retained[topic]
-		if !w.allows(s, a.id, n) || s.NoLocal && n.from == a.id || n.expired(w.now()) {
+		if !w.allows(s, a.id, n) || s.NoLocal && n.from == a.id || n.expired(w.now()) || w.disowned(n) {
 			continue
 		}
 		a.dues = append(a.dues, &due{note: n, qos: min(s.QoS, n.qos), retain: true, ids: idsOf(s), replay: s.filter})

@@ -41,6 +41,12 @@ func (w *world) allows(s *subscription, id string, n *note) bool {
 	return matches(s.inner, n.topic) && (!s.check || w.rights().mayReceive(id, n.topic))
 }
 
+// disowned reports whether a retained message is not sent, as its publisher may not
+// publish to its topic any more.
+func (w *world) disowned(n *note) bool {
+	return w.o.recheck && n.from != "" && !w.rights().mayPublish(n.topic)
+}
+
 // authorize is the rights of the model as a hook.
 func (w *world) authorize(_ context.Context, r *petrel.AccessRequest) error {
 	ok := false
@@ -98,6 +104,9 @@ func (w *world) reauthorize(a *account) {
 	for _, d := range a.dues {
 		if s := a.subs[d.replay]; s != nil && !w.allows(s, a.id, d.note) {
 			d.optional = true // each subscription is asked about what it is owed
+		}
+		if d.replay != "" && d.stage == waiting && !d.again && w.o.recheck {
+			d.optional, a.loose = true, true // so is each publisher, before or after
 		}
 	}
 	w.scrutinize(a, lost)

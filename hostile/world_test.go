@@ -53,6 +53,7 @@ type variant struct {
 	queue           int // Options.QueueMessages, 0 for the default
 	dropOldest      bool
 	crowd           bool // of members of one shared subscription
+	recheck         bool // Options.RecheckRetained
 	store           bool
 	local           string // filter of a subscription of the host; empty for none
 }
@@ -84,6 +85,7 @@ func run(t *testing.T, program []byte) {
 		w.o.local = ""              // it has a queue too
 		w.o.perSubscription = false // or nobody could tell which of the copies came first
 	}
+	w.o.recheck = w.choices.one(3)
 	if w.denied.Store(new(rights)); w.o.store {
 		w.disk = storetest.NewDisk()
 	}
@@ -102,7 +104,7 @@ func (w *world) start() {
 		Hooks:  []petrel.Hook{auth.AllowAll{}, petrel.AuthorizerFunc(w.authorize)},
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), SysInterval: -1,
 		DeliverPerSubscription: w.o.perSubscription, QueueQoS0: w.o.queueQoS0, MaximumInflight: w.o.window, TopicAliasMaximum: 2,
-		QueueMessages: w.o.queue,
+		QueueMessages: w.o.queue, RecheckRetained: w.o.recheck,
 	}
 	if w.o.dropOldest {
 		o.QueueFull = petrel.DropOldest
