@@ -224,6 +224,7 @@ func (w *lastingWorld) answerAll(a *actor) (some bool) {
 
 // drain lets everybody take what waits for him.
 func (w *lastingWorld) drain() {
+	lasting := w.lasting()
 	w.busy.Store(false)
 	time.Sleep(time.Hour)
 	for _, a := range w.actors {
@@ -235,7 +236,7 @@ func (w *lastingWorld) drain() {
 			some = w.answerAll(a) || some
 		}
 	}
-	w.check(w.lasting(), false)
+	w.check(lasting, false)
 	counted := w.b.Counted()
 	require.Equal(w.t, counted.Kept, counted.All, "all is delivered")
 	kinds := w.m.kinds()
