@@ -136,7 +136,6 @@ func (s *restored) sameIdentifiers() (displaced []delivery) {
 // behind what waits there already, and so with a new place.
 func (r *restoring) passBack(s *restored, d *delivery) {
 	back := *d
-	back.place = place{}
 	r.journal.keepDelivery(nil, s.session, &back, 0)
 	s.lineUpLocked(&back, !r.broker.memory.spare(int64(d.msg.size())))
 	r.journal.forget(nil, s.session, d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -652,6 +653,29 @@ func TestSharedHandOverInTurn(t *testing.T) {
 	for _, c := range others {
 		require.IsType(t, &packets.Publish{}, c.Receive())
 	}
+}
+
+// What stays behind for want of room is not overtaken by what is smaller.
+func TestSharedHandOverKeepsTheOrder(t *testing.T) {
+	inFakeTime(t, petrel.Options{QueueBytes: 100}, func(t *testing.T, b *brokertest.Broker) {
+		first := members(b, "$share/g/a", 1, brokertest.Durable, "first")[0]
+		want := []string{strings.Repeat("x", 90), "small"}
+		for _, payload := range want {
+			hostPublishesTo(t, b, 1, "a", payload)
+		}
+		require.Equal(t, want, payloads(arrived(t, first)))
+		full := members(b, "$share/g/a", 1, func(id string) packets.Connect { return window(1, brokertest.ID(id)) }, "full")[0]
+		for range 4 { // of which one waits: two thirds of its queue are left
+			hostPublishesTo(t, b, 1, "a", strings.Repeat("y", 30))
+		}
+		first.Drop()
+		synctest.Wait()
+		for _, payload := range take(t, full, everything) {
+			require.NotContains(t, want, payload)
+		}
+		again := payloads(arrived(t, b.Connect(brokertest.Durable("first"))))
+		require.Equal(t, want, again[:2])
+	})
 }
 
 // Members come and go while messages are published: nothing is lost as long as
