@@ -24,7 +24,8 @@ const (
 	notAnyMore                    // it has ended
 )
 
-// readiness is that for n bytes.
+// readiness is how soon the session could send a message of n bytes, as far as can be
+// told: it may be another a moment later.
 func (s *session) readiness(n int, qos QoS) readiness {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,12 +78,17 @@ func (b *Broker) readiest(bt *batch, g *group, p *publication, from *session, le
 	return b.readiestAfter(bt, b.firstChoice(g, p, len(bt.members)), p, from, least)
 }
 
-// readiestAfter is readiest among batch.members, from the given place on.
+// readiestAfter is readiest among batch.members, from the given place on. The last look
+// takes any, as one that has become readier meanwhile was in none of those before.
 func (b *Broker) readiestAfter(bt *batch, first int, p *publication, from *session, least readiness) *entry {
 	size := p.size()
 	for r := atOnce; r <= least; r++ {
 		e := pick(bt, first, p, b, func(sub *subscription) bool {
-			return sub.session != from && sub.session.readiness(size, min(sub.qos, p.qos)) == r
+			if sub.session == from {
+				return false
+			}
+			found := sub.session.readiness(size, min(sub.qos, p.qos))
+			return found == r || r == least && found < r
 		})
 		if e != nil {
 			return e

@@ -508,6 +508,37 @@ func TestSharedStalledMemberIsLeftOut(t *testing.T) {
 	}
 }
 
+// A member that becomes readier while the members are looked at gets the message all the
+// same.
+func TestSharedMemberThatBecomesReady(t *testing.T) {
+	var slow *brokertest.Client
+	var sent *packets.Publish
+	asked := permission(func(r *petrel.AccessRequest) error {
+		switch {
+		case r.Client == nil || r.Client.ID() != "refused":
+			return nil
+		case r.Action == petrel.Subscribe:
+			r.CheckDeliveries = true
+			return nil
+		case sent != nil:
+			slow.Accept(sent)
+			sent = nil
+			time.Sleep(time.Millisecond) // of a fake clock: nothing waits for it now
+		}
+		return packets.NotAuthorized
+	})
+	inFakeTime(t, petrel.Options{Hooks: []petrel.Hook{asked}}, func(t *testing.T, b *brokertest.Broker) {
+		slow = stalled(b)
+		want := sendEach(t, b, 2)
+		first := slow.ExpectPublish("a/0", "0")
+		members(b, "$share/g/a/+", 1, brokertest.ID, "refused")[0].ExpectNothing()
+		sent = first
+		require.NoError(t, b.Publish(t.Context(), petrel.Message{Topic: "a/2", Payload: []byte("2"), QoS: 1}))
+		require.Equal(t, append(want[1:], "2"), take(t, slow, 2))
+		require.Empty(t, b.Stats().Dropped)
+	})
+}
+
 // When the connected members can hold no more, those that are away do.
 func TestSharedFullMembersLeaveToThoseWhoAreAway(t *testing.T) {
 	b := brokertest.New(t, petrel.Options{QueueMessages: 5})
